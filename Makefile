@@ -1,0 +1,30 @@
+# `make demo` and `make test` on a fresh clone do everything; both work again without installing again.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Where the right torch comes from, e.g. make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+.PHONY: demo test lint slow install
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .[dev]
+	touch $@
+
+demo: install
+	$(BIN)/refseg segment examples/scene.png "the striped moon" "second heart from the left" --out out
+	@echo "The pictures are in $(CURDIR)/out: scene.1.overlay.png and scene.2.overlay.png"
+
+test: install
+	$(BIN)/python -m pytest
+
+slow: install
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

@@ -1,0 +1,247 @@
+"""The command line: parses, calls, prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Referring image segmentation: an image and a sentence go in, the mask of that one object comes out.",
+)
+
+ModelOption = Annotated[str, typer.Option(help="Packaged name, folder, or user/name on the Hugging Face hub.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; CUDA where there is one by default.")]
+DataOption = Annotated[str, typer.Option(help="refshapes, refshapes+ or refshapesg.")]
+
+
+@app.callback()
+def _app(
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from refseg import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def segment(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="IMAGE EXPRESSION...", help="An image and what to find in it.")
+    ] = None,
+    model: ModelOption = "lgformer-shapes",
+    out: Annotated[Path, typer.Option(help="Folder for masks and overlays.")] = Path(),
+    as_json: JsonOption = False,
+    list_file: Annotated[
+        Path | None, typer.Option("--list", help="JSON lines with image and expression(s), instead of IMAGE; resumes.")
+    ] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Segment what each EXPRESSION refers to in IMAGE; writes a mask and an overlay per expression."""
+    from refseg.segment import prepare_folder, read_list, segment_image, segment_list
+
+    given = arguments or []
+    if list_file is not None and given:
+        raise ValueError(f"{given[0]!r} and --list: one of the two is accepted, an image or a list")
+    if list_file is None and len(given) < 2:
+        raise ValueError(f"{len(given)} argument(s): an image and at least one expression are accepted, or --list FILE")
+    if list_file is not None:
+        tasks = read_list(list_file)
+        prepare_folder(out)
+        results, problems = [], []
+        for done, problem in segment_list(_predictor(model, device), tasks, out):
+            results += done
+            if problem:
+                problems.append(problem)
+                _complain(f"{list_file} {problem}")
+            elif not as_json:
+                _print_segments(done)
+        if as_json:
+            typer.echo(json.dumps(results, ensure_ascii=False))
+        if problems:
+            raise typer.Exit(2)
+        return
+    from refseg.data.images import read_image
+    from refseg.predictor import check_expression
+
+    for text in given[1:]:
+        check_expression(text)
+    image = Path(given[0])
+    read_image(image)  # a bad image is said before the model is loaded
+    prepare_folder(out)
+    numbers = tuple(range(1, len(given)))
+    results = segment_image(_predictor(model, device), image, tuple(given[1:]), numbers, out)
+    if as_json:
+        typer.echo(json.dumps(results, ensure_ascii=False))
+    else:
+        _print_segments(results)
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Packaged name, folder, or user/name on the Hugging Face hub.")],
+    data: DataOption = "refshapes",
+    split: Annotated[str, typer.Option(help="val, testA or testB.")] = "val",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many expressions.")] = None,
+    words: Annotated[
+        str, typer.Option(help="true; shuffled (of another image) or swapped (of another target): is the text read?")
+    ] = "true",
+    as_json: JsonOption = False,
+    device: DeviceOption = None,
+) -> None:
+    """Score MODEL on a split: oIoU, mIoU and P@X at every image's own size, by kind, beside three guessers."""
+    from refseg.data.sets import open_data
+    from refseg.report import evaluation_report, evaluation_table
+
+    if words not in ("true", "shuffled", "swapped"):
+        raise ValueError(f"--words {words!r}: unknown; accepted are true, shuffled, swapped")
+    samples = open_data(data, split)
+    if samples.endless and limit is None:
+        raise ValueError(f"split {split!r}: endless; give --limit, or one of val, testA, testB")
+    predictor = _predictor(model, device)
+    with _Bar("evaluating", len(samples) if limit is None else None, hidden=as_json) as bar:
+        report = evaluation_report(predictor, model, samples, limit, words, bar.advance)  # type: ignore[arg-type]
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        from rich.console import Console
+
+        Console(width=110).print(evaluation_table(report))
+
+
+@app.command()
+def train(
+    preset: Annotated[str, typer.Argument(help="Name of a preset; `refseg models` lists them.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, last and best weights.")],
+    data: DataOption = "refshapes",
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; the preset's by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and expressions.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on where the run in --out stopped.")] = False,
+    encoders: Annotated[Path | None, typer.Option(help="Folder with the published encoder weights.")] = None,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+    eval_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations on val.")] = 1000,
+    eval_limit: Annotated[int, typer.Option(min=1, help="Expressions of such an evaluation.")] = 600,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 1,
+    device: DeviceOption = None,
+) -> None:
+    """Train PRESET; the best and the last weights are models that every other command takes."""
+    import torch
+
+    from refseg.presets import get_preset
+    from refseg.segment import prepare_folder
+    from refseg.training.loop import Run
+    from refseg.training.loop import train as train_run
+
+    chosen = get_preset(preset)
+    prepare_folder(out)
+    run = Run(
+        chosen, data, out, steps or chosen.recipe.steps, seed, save_every, eval_every, eval_limit, workers,
+        device or ("cuda" if torch.cuda.is_available() else "cpu"), encoders,
+    )  # fmt: skip
+    with _Bar("training", run.steps) as bar:
+        train_run(run, resume, bar.at)
+    typer.echo(f"trained {run.steps} steps; the weights are in {out / 'best'} and {out / 'last'}")
+
+
+@app.command()
+def models(as_json: JsonOption = False) -> None:
+    """List the models whose weights ship with the package, and the presets that can be trained."""
+    from refseg.report import models_report, models_table
+
+    report = models_report()
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        from rich.console import Console
+
+        Console().print(*models_table(report))
+
+
+def _predictor(model: str, device: str | None) -> Any:
+    from refseg.predictor import Predictor
+
+    return Predictor.from_pretrained(model, device)
+
+
+def _print_segments(results: list[dict[str, Any]]) -> None:
+    for result in results:
+        found = f"score {result['score']:.2f}, {result['area']} pixels" if result["area"] else "nothing found"
+        typer.echo(f"{result['expression']}: {found} -> {result['overlay']}")
+
+
+class _Bar:
+    """A progress bar with rate and time left; it writes to stderr, so that stdout stays clean."""
+
+    def __init__(self, title: str, total: int | None, hidden: bool = False) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        rate = TextColumn("{task.fields[rate]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate)
+        self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=hidden)
+        self._task = self._progress.add_task(title, total=total, rate="")
+        self._title = title
+        self._placed = False
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self, count: int) -> None:
+        """So many more are done."""
+        self._progress.update(self._task, advance=count, rate=self._rate())
+
+    def at(self, step: int, losses: dict[str, float]) -> None:
+        """Step number `step` is done, with these losses."""
+        if not self._placed:  # a resumed run starts in the middle, and its rate must not count what was done before
+            self._placed = True
+            self._progress.reset(self._task, completed=step - 1, total=self._progress.tasks[self._task].total)
+        shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        self._progress.update(self._task, completed=step, description=f"{self._title} {shown}", rate=self._rate())
+
+    def _rate(self) -> str:
+        speed = self._progress.tasks[self._task].speed
+        return f"{speed:.2f}/s" if speed else ""
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"refseg: {message}", err=True)
+
+
+def main() -> None:
+    """Runs the command line; an error is one line on stderr and exit code 2, or a traceback with --debug."""
+    debug = "--debug" in sys.argv[1:]
+    warnings.showwarning = lambda message, *_args, **_kwargs: _complain(f"warning: {message}")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        _complain("interrupted; what was written is kept")
+        sys.exit(130)
+    except click.ClickException as error:
+        _complain(error.format_message())
+        sys.exit(2)
+    except (ValueError, OSError, FloatingPointError) as error:
+        if debug:
+            traceback.print_exc()
+        _complain(" ".join(str(error).split()))
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,1 @@
+"""Data sets and the formats they come in."""

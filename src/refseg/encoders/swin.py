@@ -1,0 +1,277 @@
+"""Swin Transformer (Liu et al., ICCV 2021) with a place for language between its blocks.
+
+B images, P pixels of the current grid, C channels, N heads, S = window * window. Written here because fusion lives
+between the blocks of this network; the parameters keep the names of the published Hugging Face checkpoints, so these
+load unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Size = tuple[int, int]
+StageHook = Callable[[int, Tensor, Size], Tensor]
+
+
+@dataclass(frozen=True)
+class SwinConfig:
+    """Shape of a Swin Transformer.
+
+    Attributes:
+        embed_dim: Channels of the first stage; every later stage doubles them.
+        depths: Blocks per stage.
+        heads: Attention heads per stage.
+        window: Side of the attention window, in grid cells.
+        patch: Side of a patch, in pixels.
+        mlp_ratio: Hidden width of a block's MLP over its width.
+        drop_path: Largest stochastic depth rate; it grows linearly from 0 over all blocks.
+    """
+
+    embed_dim: int
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    window: int
+    patch: int
+    mlp_ratio: float
+    drop_path: float
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each stage."""
+        return tuple(self.embed_dim * 2**i for i in range(len(self.depths)))
+
+
+class DropPath(nn.Module):
+    """Drops a residual branch for whole samples (stochastic depth, Huang et al. 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, P, C) to the same shape."""
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        return x * (torch.rand(x.shape[0], 1, 1, device=x.device) < keep).to(x.dtype) / keep
+
+
+@lru_cache(maxsize=64)
+def shift_mask(size: Size, window: int, shift: int, device: torch.device) -> Tensor:
+    """(nW, 1, S, S) additive mask that keeps pixels apart that the cyclic shift brought together."""
+    regions = []
+    for length in size:
+        at = torch.arange(length, device=device)
+        regions.append((at >= length - window).long() + (at >= length - shift).long())
+    region = regions[0][:, None] * 3 + regions[1][None, :]  # (H, W)
+    region = windows(region[None, :, :, None], window).squeeze(-1)  # (nW, S)
+    return torch.where(region[:, None, :] == region[:, :, None], 0.0, -100.0).unsqueeze(1)
+
+
+def windows(x: Tensor, window: int) -> Tensor:
+    """(B, H, W, C) to (B * nW, S, C); H and W are multiples of `window`."""
+    b, h, w, c = x.shape
+    x = x.view(b, h // window, window, w // window, window, c)
+    return x.transpose(2, 3).reshape(-1, window * window, c)
+
+
+def unwindows(x: Tensor, window: int, size: Size) -> Tensor:
+    """Inverse of `windows`: (B * nW, S, C) to (B, H, W, C)."""
+    h, w = size
+    x = x.view(-1, h // window, w // window, window, window, x.shape[-1])
+    return x.transpose(2, 3).reshape(x.shape[0], h, w, x.shape[-1])
+
+
+class WindowSelfAttention(nn.Module):
+    """Multi-head self-attention inside a window with a learned relative position bias."""
+
+    relative_position_index: Tensor
+
+    def __init__(self, dim: int, heads: int, window: int) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"Swin width {dim} with {heads} heads: the width must be a multiple of the heads")
+        self.heads = heads
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
+        at = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)  # (2, S)
+        offset = at[:, :, None] - at[:, None, :] + window - 1  # (2, S, S)
+        self.register_buffer("relative_position_index", offset[0] * (2 * window - 1) + offset[1], persistent=False)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B * nW, S, C) to the same shape; `mask` (nW, 1, S, S) is added to the scores."""
+        s = x.shape[1]
+        q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
+        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
+        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias.view(s, s, -1).permute(2, 0, 1)  # (B*nW, N, S, S)
+        if mask is not None:
+            scores = (scores.unflatten(0, (-1, mask.shape[0])) + mask).flatten(0, 1)
+        return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+class _Dense(nn.Module):
+    """A Linear under the name `dense`, as the published checkpoints nest it."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(x)
+
+
+class SwinBlock(nn.Module):
+    """One block: (shifted) window attention and an MLP, both residual and pre-norm."""
+
+    def __init__(self, dim: int, heads: int, window: int, shift: int, mlp_ratio: float, drop_path: float) -> None:
+        super().__init__()
+        self.window, self.shift = window, shift
+        hidden = int(dim * mlp_ratio)
+        self.layernorm_before = nn.LayerNorm(dim)
+        self.attention = nn.ModuleDict({"self": WindowSelfAttention(dim, heads, window), "output": _Dense(dim, dim)})
+        self.layernorm_after = nn.LayerNorm(dim)
+        self.intermediate = _Dense(dim, hidden)
+        self.output = _Dense(hidden, dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, size: Size) -> Tensor:
+        """(B, P, C) on a grid of `size` to the same shape."""
+        x = x + self.drop_path(self.attend(self.layernorm_before(x), size))
+        return x + self.drop_path(self.output(F.gelu(self.intermediate(self.layernorm_after(x)))))
+
+    def attend(self, x: Tensor, size: Size) -> Tensor:
+        """Window attention; the grid is zero-padded to whole windows, and padded cells are not masked."""
+        (h, w), window, shift = size, self.window, self.shift
+        x = F.pad(x.unflatten(1, size), (0, 0, 0, -w % window, 0, -h % window))  # (B, H', W', C)
+        padded = (x.shape[1], x.shape[2])
+        mask = None
+        if shift:
+            x = x.roll((-shift, -shift), (1, 2))
+            mask = shift_mask(padded, window, shift, x.device)
+        x = unwindows(self.attention["self"](windows(x, window), mask), window, padded)
+        if shift:
+            x = x.roll((shift, shift), (1, 2))
+        return self.attention["output"](x[:, :h, :w].flatten(1, 2))
+
+
+class PatchMerging(nn.Module):
+    """Halves the grid and doubles the channels; odd sides are zero-padded right and bottom."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.norm = nn.LayerNorm(4 * dim)
+
+    def forward(self, x: Tensor, size: Size) -> Tensor:
+        """(B, H * W, C) to (B, ceil(H/2) * ceil(W/2), 2C)."""
+        x = F.pad(x.unflatten(1, size), (0, 0, 0, size[1] % 2, 0, size[0] % 2))
+        x = torch.cat([x[:, 0::2, 0::2], x[:, 1::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 1::2]], -1)
+        return self.reduction(self.norm(x.flatten(1, 2)))
+
+
+class SwinStage(nn.Module):
+    """The blocks of one stage and the patch merging behind them."""
+
+    def __init__(self, config: SwinConfig, index: int) -> None:
+        super().__init__()
+        dim, depth, window = config.channels[index], config.depths[index], config.window
+        rates = torch.linspace(0, config.drop_path, sum(config.depths)).tolist()[sum(config.depths[:index]) :]
+        self.blocks = nn.ModuleList(
+            SwinBlock(dim, config.heads[index], window, j % 2 * (window // 2), config.mlp_ratio, rates[j])
+            for j in range(depth)
+        )
+        self.downsample = PatchMerging(dim) if index + 1 < len(config.depths) else None
+
+
+class _PatchEmbeddings(nn.Module):
+    def __init__(self, config: SwinConfig) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(3, config.embed_dim, config.patch, config.patch)
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, config: SwinConfig) -> None:
+        super().__init__()
+        self.patch_embeddings = _PatchEmbeddings(config)
+        self.norm = nn.LayerNorm(config.embed_dim)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, config: SwinConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(SwinStage(config, i) for i in range(len(config.depths)))
+
+
+class Swin(nn.Module):
+    """Swin Transformer.
+
+    `hook(stage, x, size)` is called after the last block of a stage and before its patch merging, with x (B, P, C) on
+    a grid of `size`; what it returns goes on. `embed` and `blocks` are the steps for those who need to stop in between.
+    """
+
+    def __init__(self, config: SwinConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = _Embeddings(config)
+        self.encoder = _Encoder(config)
+        self.apply(_initialise)
+
+    @property
+    def stages(self) -> int:
+        """Number of stages."""
+        return len(self.encoder.layers)
+
+    def _stage(self, stage: int) -> SwinStage:
+        return cast(SwinStage, self.encoder.layers[stage])
+
+    def embed(self, pixels: Tensor) -> tuple[Tensor, Size]:
+        """(B, 3, H, W) to patches (B, P, C) and their grid; the image is zero-padded to whole patches."""
+        h, w = pixels.shape[-2:]
+        patch = self.config.patch
+        x = self.embeddings.patch_embeddings.projection(F.pad(pixels, (0, -w % patch, 0, -h % patch)))
+        size = (x.shape[2], x.shape[3])
+        return self.embeddings.norm(x.flatten(2).transpose(1, 2)), size
+
+    def blocks(self, stage: int, x: Tensor, size: Size) -> Tensor:
+        """The blocks of one stage, without patch merging: (B, P, C) to the same shape."""
+        for block in self._stage(stage).blocks:
+            x = block(x, size)
+        return x
+
+    def merge(self, stage: int, x: Tensor, size: Size) -> tuple[Tensor, Size]:
+        """Patch merging behind a stage; the last stage has none and returns its input."""
+        downsample = self._stage(stage).downsample
+        if downsample is None:
+            return x, size
+        return downsample(x, size), ((size[0] + 1) // 2, (size[1] + 1) // 2)
+
+    def forward(self, pixels: Tensor, hook: StageHook | None = None) -> list[Tensor]:
+        """(B, 3, H, W) to one map (B, C_i, H_i, W_i) per stage, taken before patch merging, not normalised."""
+        x, size = self.embed(pixels)
+        maps = []
+        for stage in range(self.stages):
+            x = self.blocks(stage, x, size)
+            if hook is not None:
+                x = hook(stage, x, size)
+            maps.append(x.transpose(1, 2).unflatten(2, size))
+            x, size = self.merge(stage, x, size)
+        return maps
+
+
+def _initialise(module: nn.Module) -> None:
+    """Truncated normal 0.02 for Linear layers and position biases, as in the Swin paper's code."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, WindowSelfAttention):
+        nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)

@@ -1,0 +1,80 @@
+"""A Swin Transformer whose stages meet the words: the encoder of AlignFormer, LGFormer, CRFormer and LAVT.
+
+B images, T expressions, P pixels of a stage, L words, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor, nn
+
+from refseg.layers.fusion import Fused
+from refseg.types import ImageFeatures, TextFeatures
+
+if TYPE_CHECKING:
+    from refseg.encoders.swin import Swin
+
+EncoderOutput = Literal["updated", "residual_ln"]
+
+
+class FusedSwin(nn.Module):
+    """Runs a Swin with one fusion module per stage, after the stage's last block and before its patch merging.
+
+    The first stage's blocks do not depend on the text: `encode_image` computes them once per image and `forward` goes
+    on for every expression.
+
+    Args:
+        swin: The vision backbone.
+        fusions: One fusion module per stage, None where a stage has none.
+        chain_words: Whether a stage's updated words feed the next stage; otherwise all read the text encoder's.
+        output: What leaves the encoder: "updated" is V' and L' as the papers write; "residual_ln" is LayerNorm(V_m) and
+            the last stage's L_m, as LAVT's and LGFormer's released code does.
+    """
+
+    def __init__(
+        self, swin: Swin, fusions: Sequence[nn.Module | None], chain_words: bool, output: EncoderOutput
+    ) -> None:
+        super().__init__()
+        if len(fusions) != swin.stages:
+            raise ValueError(f"{len(fusions)} fusion modules for {swin.stages} stages: one per stage is needed")
+        self.swin = swin
+        self.fusions = nn.ModuleList(nn.Identity() if f is None else f for f in fusions)
+        self.chain_words, self.output = chain_words, output
+        norms = swin.config.channels if output == "residual_ln" else ()
+        self.norms = nn.ModuleList(nn.LayerNorm(c) for c in norms)
+
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """(B, 3, H, W) to the first stage's map, before any word."""
+        x, size = self.swin.embed(pixels)
+        x = self.swin.blocks(0, x, size)
+        return ImageFeatures({"stage1": x.transpose(1, 2).unflatten(2, size)}, (pixels.shape[-2], pixels.shape[-1]))
+
+    def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Fuses T expressions with the images they ask about.
+
+        Returns:
+            One map (T, C_i, H_i, W_i) per stage, and the words (T, L, D) that leave the encoder.
+        """
+        first = image.maps["stage1"][image_index]  # (T, C, H, W)
+        size = (first.shape[2], first.shape[3])
+        x = first.flatten(2).transpose(1, 2)  # (T, P, C)
+        words, out_words, maps = text.words, text.words, []
+        for stage, fusion in enumerate(self.fusions):
+            if stage > 0:
+                x = self.swin.blocks(stage, x, size)
+            emitted = x
+            if not isinstance(fusion, nn.Identity):
+                fused: Fused = fusion(x, words, text.mask)
+                x = emitted = fused.pixels
+                out_words = fused.words
+                if self.output == "residual_ln":
+                    emitted, out_words = self.norms[stage](fused.pixel_residual), fused.word_residual
+                if self.chain_words:
+                    words = fused.words
+            elif self.output == "residual_ln":
+                emitted = self.norms[stage](x)
+            maps.append(emitted.transpose(1, 2).unflatten(2, size))
+            x, size = self.swin.merge(stage, x, size)
+        return maps, out_words

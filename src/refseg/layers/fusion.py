@@ -1,0 +1,161 @@
+"""Fusion of words and pixels inside the image encoder.
+
+T expressions, P pixels of one stage, L words, C visual channels, D word channels. Every fusion module is called as
+`module(pixels, words, mask) -> Fused`. The papers write the projections as 1x1 convolutions; they are Linear layers
+here, which is the same thing on (T, P, C).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MASKED = -1e4
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What one fusion module returns.
+
+    Attributes:
+        pixels: (T, P, C) V', what the next stage reads.
+        words: (T, L, D) L', what the next fusion module reads; zero on padding.
+        pixel_residual: (T, P, C) V_m before its gate.
+        word_residual: (T, L, D) L_m before its gate; the words themselves where the module leaves them alone.
+    """
+
+    pixels: Tensor
+    words: Tensor
+    pixel_residual: Tensor
+    word_residual: Tensor
+
+
+def instance_norm(x: Tensor) -> Tensor:
+    """Normalises each channel of (T, P, C) over the pixels; no parameters, no running statistics, eps 1e-5."""
+    x32 = x.float()
+    variance, mean = torch.var_mean(x32, dim=1, correction=0, keepdim=True)
+    return ((x32 - mean) * torch.rsqrt(variance + 1e-5)).to(x.dtype)
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """(T, X, C) to (T, N, X, C / N)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _merge(x: Tensor) -> Tensor:
+    """(T, N, X, C / N) to (T, X, C)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def _over_padding(real: Tensor) -> Tensor:
+    """(T, L, 1) of 1 and 0 to (T, 1, 1, L): what is added to the scores so that padding gets no attention."""
+    return (1 - real.transpose(1, 2)[:, None]) * MASKED
+
+
+class Gate(nn.Sequential):
+    """Linear, ReLU, Linear, Tanh without biases (LAVT): how much of a residual enters the stream."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(nn.Linear(dim, dim, bias=False), nn.ReLU(), nn.Linear(dim, dim, bias=False), nn.Tanh())
+
+
+class _Mlp(nn.Sequential):
+    """The two-layer fuse of LGFormer eq. 4-5."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs), nn.GELU())
+
+
+class VLBA(nn.Module):
+    """Vision-language bidirectional attention (AlignFormer and LGFormer, eq. 1-7).
+
+    One attention map serves both directions: over the words it gathers language for every pixel, over the pixels it
+    gathers vision for every word. With `update_words=False` only the first remains (AlignFormer's ablation "VLUA").
+    """
+
+    def __init__(self, dim: int, word_dim: int, heads: int = 1, update_words: bool = True) -> None:
+        super().__init__()
+        if dim % heads or word_dim % heads:
+            raise ValueError(f"VLBA of widths {dim} and {word_dim} with {heads} heads: both must be multiples of it")
+        self.heads, self.update_words = heads, update_words
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(word_dim, dim)
+        self.word_value = nn.Linear(word_dim, dim)
+        self.pixel_out = nn.Linear(dim, dim)
+        self.pixel_branch = nn.Linear(dim, dim)
+        self.pixel_fuse = _Mlp(2 * dim, dim)
+        self.pixel_gate = Gate(dim)
+        if update_words:
+            self.pixel_value = nn.Linear(dim, word_dim)
+            self.word_out = nn.Linear(word_dim, word_dim)
+            self.word_branch = nn.Linear(word_dim, word_dim)
+            self.word_fuse = _Mlp(2 * word_dim, word_dim)
+            self.word_gate = Gate(word_dim)
+        initialise(self)
+
+    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Fused:
+        """Fuses (T, P, C) pixels with (T, L, D) words; `mask` (T, L) is True on real words."""
+        real = mask.unsqueeze(-1).to(words.dtype)  # (T, L, 1)
+        query = _split(instance_norm(self.query(pixels)), self.heads)
+        key, value = (_split(f(words) * real, self.heads) for f in (self.key, self.word_value))
+        scores = query @ key.transpose(-1, -2) * pixels.shape[-1] ** -0.5  # eq. 1, (T, N, P, L)
+        over_words = (scores + _over_padding(real)).softmax(-1)
+        gathered = instance_norm(self.pixel_out(_merge(over_words @ value)))  # eq. 2, V_r
+        fused = self.pixel_fuse(torch.cat([F.gelu(self.pixel_branch(pixels)), gathered], -1))  # eq. 4, V_m
+        updated = pixels + self.pixel_gate(fused) * fused  # eq. 6, V'
+        if not self.update_words:
+            return Fused(updated, words, fused, words)
+        seen = _split(instance_norm(self.pixel_value(pixels)), self.heads)
+        over_pixels = scores.transpose(-1, -2).softmax(-1)  # (T, N, L, P)
+        returned = self.word_out(_merge(over_pixels @ seen)) * real  # eq. 3, L_r
+        branch = F.gelu(self.word_branch(words)) * real
+        word_fused = self.word_fuse(torch.cat([branch, returned], -1)) * real  # eq. 5, L_m
+        new_words = (words + self.word_gate(word_fused) * word_fused) * real  # eq. 7, L'
+        return Fused(updated, new_words, fused, word_fused)
+
+
+class PWAM(nn.Module):
+    """Pixel-word attention module with its gate (LAVT, Yang et al. 2022); the words stay as they are."""
+
+    def __init__(self, dim: int, word_dim: int, heads: int = 1) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"PWAM of width {dim} with {heads} heads: the width must be a multiple of it")
+        self.heads = heads
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(word_dim, dim)
+        self.value = nn.Linear(word_dim, dim)
+        self.out = nn.Linear(dim, dim)
+        self.pixel_branch = nn.Linear(dim, dim)
+        self.fuse = nn.Linear(dim, dim)
+        self.gate = Gate(dim)
+        initialise(self)
+
+    def attend(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Tensor:
+        """The residual of (T, P, C) pixels that have read the words."""
+        real = mask.unsqueeze(-1).to(words.dtype)
+        query = _split(instance_norm(self.query(pixels)), self.heads)
+        key, value = (_split(f(words) * real, self.heads) for f in (self.key, self.value))
+        scores = query @ key.transpose(-1, -2) * pixels.shape[-1] ** -0.5 + _over_padding(real)
+        read = instance_norm(self.out(_merge(scores.softmax(-1) @ value)))
+        return F.gelu(self.fuse(F.gelu(self.pixel_branch(pixels)) * read))
+
+    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Fused:
+        """Fuses (T, P, C) pixels with (T, L, D) words; `mask` (T, L) is True on real words."""
+        fused = self.attend(pixels, words, mask)
+        return Fused(pixels + self.gate(fused) * fused, words, fused, words)
+
+
+def initialise(module: nn.Module) -> None:
+    """Truncated normal 0.02 for every matrix of a fusion module, gates included.
+
+    Gates whose two matrices both start at zero can never learn: each gradient has the other matrix as a factor.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.trunc_normal_(part.weight, std=0.02)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

@@ -1,0 +1,35 @@
+"""Fixed position codes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def sine_grid(size: tuple[int, int], channels: int, device: torch.device, temperature: float = 1e4) -> Tensor:
+    """Sine position of every cell, normalised to the grid (DETR; Mask2Former's `normalize=True`).
+
+    Args:
+        size: (H, W) of the grid.
+        channels: Width of the code, a multiple of 4: the first half encodes the row, the second half the column.
+        device: Where the code is built.
+        temperature: Base of the frequencies.
+
+    Returns:
+        (H * W, channels) float32.
+    """
+    if channels % 4:
+        raise ValueError(f"position code of width {channels}: the width must be a multiple of 4")
+    quarter = torch.arange(channels // 4, device=device, dtype=torch.float32)
+    frequency = temperature ** (-2 * quarter / (channels // 2))
+
+    def axis(length: int) -> Tensor:
+        at = (torch.arange(length, device=device, dtype=torch.float32) + 1) / (length + 1e-6) * 2 * math.pi
+        angle = at[:, None] * frequency
+        return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)  # (length, channels / 2)
+
+    h, w = size
+    rows, columns = axis(h), axis(w)
+    return torch.cat([rows[:, None].expand(h, w, -1), columns[None].expand(h, w, -1)], -1).flatten(0, 1)

@@ -1,0 +1,201 @@
+"""LGFormer: linguistic query-guided mask generation (arXiv 2301.06429 v3).
+
+The words change the pixels and the pixels the words in every stage of a Swin encoder (VLBA, sec. 3.2). A deformable
+pixel decoder reads the words once more (L2VA, sec. 3.3). The mean of the words becomes a query that looks at the
+decoded pixels (V2LA, sec. 3.4) and so turns into the prototype of the mask: its dot product with every pixel is the
+log-odds of the foreground (eq. 12).
+
+B images, T expressions, L words, Q queries, D width of the words, C width of the decoder, h and w a quarter of the
+network size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from refseg.encoders.bert import Bert, BertConfig
+from refseg.encoders.swin import Swin, SwinConfig
+from refseg.layers.fused_swin import EncoderOutput, FusedSwin
+from refseg.layers.fusion import PWAM, VLBA
+from refseg.layers.pixel_decoder import PixelDecoder, PixelDecoderConfig, masked_mean
+from refseg.layers.prototype import PrototypeConfig, PrototypeGenerator
+from refseg.losses import dice, pixel_text, resize_target
+from refseg.methods.base import Segmenter, decay_groups
+from refseg.types import ImageFeatures, Output, TextFeatures
+
+
+# Layers of the fusion modules whose bias is the same for every pixel when it reaches an instance norm.
+_BEFORE_NORM = ("query", "pixel_out", "pixel_value", "word_value", "out", "value")
+
+
+@dataclass(frozen=True)
+class LGFormerConfig:
+    """Everything that can be switched in LGFormer. The paper's values are in `refseg.presets`.
+
+    Attributes:
+        swin: The vision encoder.
+        bert: The text encoder.
+        fusion: What joins words and pixels in the encoder: "vlba", "pwam" (LAVT's, Table 4) or "none".
+        fusion_heads: Attention heads of the fusion, one number per stage.
+        chain_words: Whether a stage's words feed the next stage's fusion.
+        encoder_output: "updated" (V', L') or "residual_ln" (LayerNorm(V_m), L_m), as the released code does.
+        pixel_decoder: The language-guided pixel decoder; `l2va` off is Table 4, `l2va_input` Table 6.
+        query: "linguistic" is the mean of the words, "learnable" a learned table (Table 2).
+        num_queries: Number of learnable queries; 1 for the linguistic one.
+        merge_hidden: Hidden width of the MLP that merges the masks of several learnable queries.
+        v2la: Whether the query looks at the pixels at all (Table 4).
+        prototype: The prototype generator.
+        head_bias: Whether the head also emits a bias per prototype, as the released code does.
+        loss_resolution: "stride4" compares at the prototype's resolution (paper), "full" enlarges the logits first.
+        pos_weight: Weight of the foreground in the pixel-text loss; 1 in the paper, 1.1 in the released code.
+        deep_supervision: Whether the query before and after every layer predicts and is punished, as released.
+        dice_weight: Weight of an added Dice term; 0 in the paper.
+    """
+
+    swin: SwinConfig
+    bert: BertConfig
+    fusion: Literal["vlba", "pwam", "none"]
+    fusion_heads: tuple[int, ...]
+    chain_words: bool
+    encoder_output: EncoderOutput
+    pixel_decoder: PixelDecoderConfig
+    query: Literal["linguistic", "learnable"]
+    num_queries: int
+    merge_hidden: int
+    v2la: bool
+    prototype: PrototypeConfig
+    head_bias: bool
+    loss_resolution: Literal["stride4", "full"]
+    pos_weight: float
+    deep_supervision: bool
+    dice_weight: float
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be built.
+
+        Raises:
+            ValueError: Several linguistic queries, or deep supervision of a merged or absent prototype generator.
+        """
+        if self.query == "linguistic" and self.num_queries != 1:
+            raise ValueError(f"num_queries {self.num_queries} with the linguistic query: there is exactly 1")
+        if self.num_queries < 1:
+            raise ValueError(f"num_queries {self.num_queries}: at least 1 is needed")
+        if self.query == "learnable" and not self.v2la:
+            raise ValueError("a learnable query without v2la would never see the image or the words")
+
+
+class LGFormer(Segmenter):
+    """LGFormer; see the module's first lines for what it does."""
+
+    def __init__(self, config: LGFormerConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, dim, width = config.swin.channels, config.bert.width, config.pixel_decoder.width
+        self.text_encoder = Bert(config.bert)
+        self.encoder = FusedSwin(
+            Swin(config.swin),
+            [self._fusion(c, dim, heads) for c, heads in zip(channels, config.fusion_heads, strict=True)],
+            config.chain_words,
+            config.encoder_output,
+        )
+        self.pixel_decoder = PixelDecoder(config.pixel_decoder, channels, dim)
+        if config.query == "learnable":
+            self.learned_query = nn.Parameter(torch.randn(config.num_queries, dim))
+        else:
+            self.pooled_to_query = nn.Linear(dim, dim)
+        self.generator = PrototypeGenerator(config.prototype, config.num_queries, dim, width) if config.v2la else None
+        self.head = nn.Sequential(
+            nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, width + config.head_bias)
+        )
+        if config.num_queries > 1:
+            hidden = config.merge_hidden
+            self.merge = nn.Sequential(
+                nn.Conv2d(config.num_queries, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, hidden, 1), nn.ReLU(),
+                nn.Conv2d(hidden, 1, 1),
+            )  # fmt: skip
+
+    def _fusion(self, channels: int, dim: int, heads: int) -> nn.Module | None:
+        if self.config.fusion == "vlba":
+            return VLBA(channels, dim, heads)
+        return PWAM(channels, dim, heads) if self.config.fusion == "pwam" else None
+
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """(B, 3, H, W) to the first Swin stage; the words enter right behind it."""
+        return self.encoder.encode_image(pixels)
+
+    def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
+        """(T, L) tokens to BERT's words (T, L, D)."""
+        return self.text_encoder(tokens, mask)
+
+    def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor, details: bool = False) -> Output:
+        """(T, 1, h, w) logits; details are `masks_by_layer`, `query_masks`, `prototype` and `word_attention`."""
+        maps, words = self.encoder(image, text, image_index)
+        pixels = self.pixel_decoder(maps, text, words, details)
+        if self.config.query == "learnable":
+            query = self.learned_query.expand(words.shape[0], -1, -1)
+        else:
+            query = self.pooled_to_query(masked_mean(words, text.mask))[:, None]  # (T, 1, D)
+        states = [query]
+        if self.generator is not None:
+            states += self.generator(query, pixels.levels, pixels.sizes)
+        wanted = states if details or (self.training and self.config.deep_supervision) else states[-1:]
+        per_query = [self._masks(state, pixels.mask_features) for state in wanted]  # each (T, Q, h, w)
+        masks = [self.merge(x) if self.config.num_queries > 1 else x for x in per_query]  # each (T, 1, h, w)
+        aux: dict[str, Tensor] = {}
+        shown: dict[str, Tensor] = {}
+        if self.training and self.config.deep_supervision:
+            aux["masks_by_layer"] = torch.cat(masks, 1)
+        if details:
+            shown = {"masks_by_layer": torch.cat(masks, 1), "query_masks": per_query[-1]}
+            shown["prototype"] = self.head(states[-1])[..., : self.config.pixel_decoder.width]  # (T, Q, C)
+            if pixels.word_attention is not None:
+                finest = pixels.word_attention[:, -pixels.levels[-1].shape[1] :]  # (T, P, L) at stride 8
+                shown["word_attention"] = finest.transpose(1, 2).unflatten(2, pixels.sizes[-1])  # (T, L, H/8, W/8)
+        return Output(masks[-1], aux, shown)
+
+    def _masks(self, query: Tensor, features: Tensor) -> Tensor:
+        """(T, Q, D) queries and (T, C, h, w) pixels to (T, Q, h, w): eq. 12's dot product."""
+        prototype = self.head(query)
+        masks = torch.einsum("tqc,tchw->tqhw", prototype[..., : features.shape[1]], features)
+        return masks + prototype[..., -1, None, None] if self.config.head_bias else masks
+
+    def loss(self, output: Output, targets: Tensor) -> dict[str, Tensor]:
+        """Pixel-text loss (eq. 12-13), summed over the layers under deep supervision, and the optional Dice term."""
+        logits = output.aux.get("masks_by_layer", output.logits).float()  # (T, N, h, w)
+        if self.config.loss_resolution == "full":
+            logits = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
+        truth = resize_target(targets, (logits.shape[-2], logits.shape[-1]))
+        layers = logits.unbind(1)
+        terms = {"pixel_text": torch.stack([pixel_text(x, truth, self.config.pos_weight) for x in layers]).sum()}
+        if self.config.dice_weight:
+            terms["dice"] = self.config.dice_weight * torch.stack([dice(x, truth) for x in layers]).sum()
+        return terms
+
+    def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """One rate for all; norms and position biases of the encoder are not decayed (LAVT's recipe)."""
+        undecayed = ("norm", "relative_position_bias_table")
+        return decay_groups(self, lr, weight_decay, undecayed, within="encoder.swin.")
+
+    @property
+    def inert(self) -> dict[str, str]:
+        """Biases that a softmax or a norm takes out again, and what this configuration leaves without effect."""
+        softmax, norm = "adds the same to all scores of a softmax", "taken out by the instance norm behind it"
+        found = {"*.attention.self.key.bias": softmax}
+        found |= {f"encoder.fusions.*.{name}.bias": norm for name in _BEFORE_NORM}
+        if self.config.fusion == "pwam":
+            found["encoder.fusions.*.key.bias"] = softmax
+        if self.config.encoder_output == "residual_ln":
+            last = len(self.encoder.fusions) - 1
+            found[f"encoder.fusions.{last}.*_gate.*"] = "only the residual leaves the last stage"
+            found[f"encoder.fusions.{last}.gate.*"] = "only the residual leaves the last stage"
+            if self.config.pixel_decoder.mask_features == "bilinear":
+                found["encoder.norms.0.*"] = "no stride-4 map is read"
+        if self.config.pixel_decoder.l2va and self.config.pixel_decoder.l2va_input == "sentence":
+            one = "attention to a single key is 1 whatever the scores"
+            found |= {f"*.l2va.{name}_proj_weight": one for name in "qk"} | {"pixel_decoder.word_position": one}
+        return found

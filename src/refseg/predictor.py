@@ -1,0 +1,127 @@
+"""Image and sentences in, masks out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from refseg.data.images import read_image
+from refseg.data.transforms import image_to_pixels, logits_to_image
+from refseg.types import Output, Prediction
+from refseg.weights import DEFAULT_MODEL, Model, load_model
+
+ImageLike = str | Path | Image.Image | np.ndarray
+
+
+class Predictor:
+    """Answers expressions about images with one model.
+
+    Several expressions about one image are answered together, and the image is encoded once.
+    """
+
+    def __init__(self, model: Model, device: str | torch.device | None = None) -> None:
+        """Takes a loaded model; `device` is CUDA where there is one, unless given."""
+        self.model = model
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.network = model.network.to(self.device).eval()
+
+    @classmethod
+    def from_pretrained(cls, name: str = DEFAULT_MODEL, device: str | torch.device | None = None) -> Predictor:
+        """Loads a packaged model, a model folder, or `user/name` from the Hugging Face hub.
+
+        Raises:
+            ValueError: There is no such model, or it is damaged.
+        """
+        return cls(load_model(name), device)
+
+    @overload
+    def __call__(self, image: ImageLike, expression: str, *, details: bool = False) -> Prediction: ...
+
+    @overload
+    def __call__(
+        self, image: ImageLike, expression: list[str] | tuple[str, ...], *, details: bool = False
+    ) -> list[Prediction]: ...
+
+    def __call__(
+        self, image: ImageLike, expression: str | list[str] | tuple[str, ...], *, details: bool = False
+    ) -> Prediction | list[Prediction]:
+        """Segments what each expression refers to.
+
+        Args:
+            image: A path, a PIL image, or an array (H, W, 3) uint8 in RGB; other modes are converted.
+            expression: One expression, or a list of them.
+            details: Also return the method's maps (`Prediction.details`, arrays at network resolution).
+
+        Returns:
+            One prediction, or one per expression of a list.
+
+        Raises:
+            ValueError: The image cannot be read, or an expression is empty.
+        """
+        pixels = read_image(image)
+        expressions = [expression] if isinstance(expression, str) else list(expression)
+        for text in expressions:
+            check_expression(text)
+        if not expressions:
+            return []
+        outputs, logits = self.answer([pixels], [expressions], details)
+        found = [
+            make_prediction(text, logits[0][i], {k: v[i].float().cpu().numpy() for k, v in outputs.details.items()})
+            for i, text in enumerate(expressions)
+        ]
+        return found[0] if isinstance(expression, str) else found
+
+    @torch.inference_mode()
+    def answer(
+        self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
+    ) -> tuple[Output, list[Tensor]]:
+        """Answers all expressions of several images in one pass.
+
+        Args:
+            images: B arrays (H_b, W_b, 3) uint8.
+            expressions: B lists of expressions, each with at least one.
+            details: Passed to the method.
+
+        Returns:
+            The method's output for all T expressions, and per image the logits (T_b, H_b, W_b) at its own size.
+        """
+        config = self.model.input
+        flat = [text for texts in expressions for text in texts]
+        tokens = self.model.tokenizer(flat, config.max_tokens)
+        for row in tokens.cut:
+            warnings.warn(
+                f"expression {flat[row]!r} is longer than the {config.max_tokens} tokens this model reads: cut",
+                stacklevel=3,
+            )
+        pixels = torch.stack([image_to_pixels(image, config) for image in images]).to(self.device)
+        index = torch.tensor([b for b, texts in enumerate(expressions) for _ in texts], device=self.device)
+        text = self.network.encode_text(tokens.ids.to(self.device), tokens.mask.to(self.device))
+        output: Output = self.network(self.network.encode_image(pixels), text, index, details=details)
+        parts = output.logits.split([len(texts) for texts in expressions])
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        return output, [logits_to_image(part, size) for part, size in zip(parts, sizes, strict=True)]
+
+
+def check_expression(text: Any) -> None:
+    """Refuses what says nothing.
+
+    Raises:
+        ValueError: The expression is not a string, or is empty or blank.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"expression {text!r}: empty; a few words that name one object are accepted")
+
+
+def make_prediction(text: str, logits: Tensor, details: dict[str, np.ndarray] | None = None) -> Prediction:
+    """(H, W) log-odds to a prediction with threshold 0.5."""
+    logits = logits.float().cpu()
+    mask = logits > 0
+    score = float(logits[mask].sigmoid().mean()) if bool(mask.any()) else 0.0
+    return Prediction(text, mask.numpy(), score, logits.numpy(), details or {})

@@ -1,0 +1,184 @@
+"""Predictions to files: what `refseg segment` writes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from refseg.data.images import read_image
+from refseg.data.rle import encode_rle
+from refseg.predictor import Predictor, check_expression
+from refseg.types import Prediction
+from refseg.visualize import overlay
+from refseg.weights import write_beside
+
+
+@dataclass(frozen=True)
+class Task:
+    """One image of a list with its expressions, numbered so that no two files get the same name.
+
+    Attributes:
+        image: Path of the image.
+        expressions: What is asked.
+        numbers: The K of each expression's files STEM.K.mask.png.
+        line: Line of the list, for messages.
+    """
+
+    image: Path
+    expressions: tuple[str, ...]
+    numbers: tuple[int, ...]
+    line: int
+
+
+def prepare_folder(out: Path) -> None:
+    """Makes sure that files can be written into a folder.
+
+    Raises:
+        ValueError: They cannot.
+    """
+    probe = out / ".refseg-write-test"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{out}: cannot be written to ({error.strerror}); a writable folder is accepted") from error
+
+
+def segment_image(
+    predictor: Predictor, image: Path, expressions: tuple[str, ...], numbers: tuple[int, ...], out: Path
+) -> list[dict[str, Any]]:
+    """Answers all expressions of one image and writes a mask and an overlay for each.
+
+    Returns:
+        Per expression the object that `--json` prints.
+
+    Raises:
+        ValueError: The image or an expression cannot be used.
+    """
+    pixels = read_image(image)
+    results = []
+    for number, prediction in zip(numbers, predictor(pixels, expressions), strict=True):
+        results.append(write_prediction(image, pixels, prediction, number, out))
+    return results
+
+
+def write_prediction(image: Path, pixels: np.ndarray, prediction: Prediction, number: int, out: Path) -> dict[str, Any]:
+    """Writes `STEM.K.mask.png` (0 and 255) and `STEM.K.overlay.png`, and describes the prediction."""
+    mask, shown = out / f"{image.stem}.{number}.mask.png", out / f"{image.stem}.{number}.overlay.png"
+    write_png(Image.fromarray(prediction.mask.astype(np.uint8) * 255), mask)
+    write_png(overlay(pixels, prediction.mask), shown)
+    return {
+        "image": str(image),
+        "expression": prediction.expression,
+        "score": round(prediction.score, 6),
+        "box": list(prediction.box) if prediction.box else None,
+        "area": prediction.area,
+        "rle": encode_rle(prediction.mask),
+        "mask": str(mask),
+        "overlay": str(shown),
+    }
+
+
+def write_png(picture: Image.Image, path: Path) -> None:
+    """Writes a picture beside its place and renames it."""
+    write_beside(path, lambda beside: picture.save(beside, format="PNG"))
+
+
+def read_list(path: Path) -> list[Task]:
+    """Reads a list of tasks: JSON lines with `image` and `expression` or `expressions`.
+
+    Paths are relative to the list. Images with the same stem continue each other's numbers.
+
+    Raises:
+        ValueError: The file is missing or a line is not of that form; the message names the line.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; a JSON-lines file with image and expression is accepted")
+    tasks: list[Task] = []
+    used: Counter[str] = Counter()
+    for line, row in enumerate(_rows(path), start=1):
+        if row is None:
+            continue
+        texts = row.get("expressions", [row.get("expression")])
+        if not isinstance(row.get("image"), str) or not isinstance(texts, list) or not texts:
+            raise ValueError(f'{path} line {line}: needs "image" and "expression", or a list "expressions"')
+        for text in texts:
+            try:
+                check_expression(text)
+            except ValueError as error:
+                raise ValueError(f"{path} line {line}: {error}") from error
+        image = path.parent / row["image"]
+        numbers = tuple(range(used[image.stem] + 1, used[image.stem] + len(texts) + 1))
+        used[image.stem] += len(texts)
+        tasks.append(Task(image, tuple(texts), numbers, line))
+    return tasks
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error.reason})") from error
+    for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            yield None
+            continue
+        try:
+            row = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} line {number}: not JSON ({error.msg})") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path} line {number}: {text[:60]!r}; an object with image and expression is accepted")
+        yield row
+
+
+def segment_list(predictor: Predictor, tasks: list[Task], out: Path) -> Iterator[tuple[list[dict[str, Any]], str]]:
+    """Works through a list; what an earlier run has done is taken from its `segments.jsonl`.
+
+    Yields:
+        Per task the results and an empty string, or no results and what was wrong with the image.
+    """
+    log = out / "segments.jsonl"
+    model = predictor.model.name
+    done = _done(log, model)
+    for task in tasks:
+        keys = [(str(task.image), text, number) for text, number in zip(task.expressions, task.numbers, strict=True)]
+        if all(key in done for key in keys):
+            yield [done[key] for key in keys], ""
+            continue
+        try:
+            results = segment_image(predictor, task.image, task.expressions, task.numbers, out)
+        except ValueError as error:
+            yield [], f"line {task.line}: {error}"
+            continue
+        cut = log.is_file() and not log.read_bytes().endswith(b"\n")
+        with log.open("a", encoding="utf-8") as file:
+            if cut:  # an earlier run was stopped in the middle of a line
+                file.write("\n")
+            for result, number in zip(results, task.numbers, strict=True):
+                file.write(json.dumps({"model": model, "number": number, **result}, ensure_ascii=False) + "\n")
+        yield results, ""
+
+
+def _done(log: Path, model: str) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Results of an earlier run whose files are still there; a half-written last line is left aside."""
+    found: dict[tuple[str, str, int], dict[str, Any]] = {}
+    if not log.is_file():
+        return found
+    for text in log.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        number = entry.pop("number")
+        if entry.pop("model") == model and Path(entry["mask"]).is_file() and Path(entry["overlay"]).is_file():
+            found[entry["image"], entry["expression"], number] = entry
+    return found

@@ -1,0 +1,1 @@
+"""Training: presets and data in, weights out."""

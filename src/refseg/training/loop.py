@@ -1,0 +1,157 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader
+
+from refseg.data.loader import TrainingBatches
+from refseg.data.sets import open_data
+from refseg.evaluation import evaluate
+from refseg.predictor import Predictor
+from refseg.presets import Preset
+from refseg.training.checkpoint import RunState, load_checkpoint, save_checkpoint
+from refseg.training.optim import make_optimiser, rate_at, set_rate
+from refseg.types import Batch
+from refseg.weights import Model, save_model, seeded
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Attributes:
+        preset: What is trained, and how.
+        data: Name of the data set.
+        out: Folder for `checkpoint.pt`, `log.jsonl`, `last/` and `best/`.
+        steps: Steps of the run; the learning rate reaches zero at its end.
+        seed: Seed of weights, order and expressions.
+        save_every: Steps between checkpoints.
+        eval_every: Steps between evaluations on `val`.
+        eval_limit: Expressions of an evaluation.
+        workers: Processes that prepare batches.
+        device: Where the network is.
+        encoders: Folder of the published encoder weights.
+    """
+
+    preset: Preset
+    data: str
+    out: Path
+    steps: int
+    seed: int = 0
+    save_every: int = 500
+    eval_every: int = 1000
+    eval_limit: int = 600
+    workers: int = 1
+    device: str = "cpu"
+    encoders: Path | None = None
+
+
+def train(run: Run, resume: bool = False, report: Report | None = None) -> Model:
+    """Trains, and returns the model as it is after the last step.
+
+    Args:
+        run: What to do.
+        resume: Go on from `checkpoint.pt` in `run.out`, bit for bit on a CPU.
+        report: Called after every step with the number of steps done and its losses.
+
+    Raises:
+        ValueError: The folder already holds a run and `resume` is off, or the checkpoint does not fit.
+        FloatingPointError: The loss is not finite; names the step and the batch.
+    """
+    checkpoint = run.out / "checkpoint.pt"
+    if checkpoint.exists() and not resume:
+        raise ValueError(f"{run.out}: holds a run already; --resume goes on with it, or give another folder")
+    recipe = run.preset.recipe
+    model = seeded(run.preset, run.seed, run.encoders)
+    network = model.network.to(run.device)
+    optimiser = make_optimiser(network, recipe)
+    state = RunState(0, run.seed, run.steps, run.preset.name, run.data, None, 0.0)
+    if resume:
+        stored = load_checkpoint(checkpoint, network, optimiser)
+        planned = (state.seed, state.steps, state.preset, state.data)
+        if (stored.seed, stored.steps, stored.preset, stored.data) != planned:
+            raise ValueError(f"{checkpoint}: is of another run ({stored}); give the same preset, data, seed and steps")
+        state = stored
+    data, split = open_data(run.data, "train"), open_data(run.data, "val")
+    batches = TrainingBatches(
+        data, model.tokenizer, model.input, recipe.images_per_batch, recipe.expressions_per_image, run.seed, run.steps,
+        data.endless,
+    )  # fmt: skip
+    order = range(state.step, run.steps)
+    loader: DataLoader[Batch] = DataLoader(cast(Any, batches), None, sampler=order, num_workers=run.workers)
+    run.out.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter() - state.seconds
+    network.train()
+    for step, batch in zip(order, loader, strict=True):
+        set_rate(optimiser, recipe, rate_at(step, run.steps, recipe))
+        losses = take_step(network, optimiser, batch.to(run.device), recipe.clip, step)
+        done = step + 1
+        state = replace(state, step=done, seconds=time.perf_counter() - started)
+        if report is not None:
+            report(done, losses)
+        if done % 50 == 0 or done == run.steps:
+            log(run.out, {"step": done, "seconds": round(state.seconds, 1), **losses})
+        if done % run.eval_every == 0 or done == run.steps:
+            summary = validate(model, split, run)
+            log(run.out, {"step": done, "seconds": round(state.seconds, 1), "val": summary})
+            trained = training_record(run, state, summary)
+            if state.best is None or summary[recipe.select] > state.best:
+                state = replace(state, best=summary[recipe.select])
+                save_model(replace(model, training=trained), run.out / "best")
+            save_model(replace(model, training=trained), run.out / "last")
+            network.train()
+        if done % run.save_every == 0 or done == run.steps:
+            save_checkpoint(checkpoint, network, optimiser, state)
+    return model
+
+
+def take_step(network: Any, optimiser: torch.optim.Optimizer, batch: Batch, clip: float, step: int) -> dict[str, float]:
+    """One step of the optimiser; returns the named losses and their sum as `loss`."""
+    image = network.encode_image(batch.pixels)
+    output = network(image, network.encode_text(batch.tokens, batch.token_mask), batch.image_index)
+    terms = network.loss(output, batch.targets)
+    total = sum(terms.values())
+    value = float(total.detach())
+    if not math.isfinite(value):
+        raise FloatingPointError(f"loss {value} at step {step} on {', '.join(batch.ids)}; the last checkpoint is kept")
+    optimiser.zero_grad(set_to_none=True)
+    total.backward()
+    if clip:
+        torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
+    optimiser.step()
+    return {"loss": value, **{name: float(term.detach()) for name, term in terms.items()}}
+
+
+def validate(model: Model, split: Any, run: Run) -> dict[str, float]:
+    """Scores on the validation split."""
+    scores, _ = evaluate(Predictor(model, run.device), split, run.eval_limit)
+    return scores.summary()
+
+
+def training_record(run: Run, state: RunState, summary: dict[str, float]) -> dict[str, Any]:
+    """What a model says about how it was trained."""
+    return {
+        "data": run.data,
+        "steps": state.step,
+        "of_steps": run.steps,
+        "seed": run.seed,
+        "hours": round(state.seconds / 3600, 2),
+        "val": {"expressions": run.eval_limit, **{k: round(v, 4) for k, v in summary.items()}},
+    }
+
+
+def log(out: Path, entry: dict[str, Any]) -> None:
+    """Appends one line to the run's log."""
+    with (out / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")

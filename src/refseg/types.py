@@ -1,0 +1,175 @@
+"""The dataclasses that cross a module boundary.
+
+Letters used for shapes all over the package: B images, T expressions, L words (tokens), P pixels, C channels, N heads,
+Q queries, H and W height and width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One object that is referred to.
+
+    Attributes:
+        ref_id: Identifier of the reference, unique within its data set and split.
+        mask: (H, W) bool at the image's own size, the visible part of the object.
+        category: Name of the object's category, if the data set has categories.
+    """
+
+    ref_id: str
+    mask: np.ndarray
+    category: str | None = None
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One sentence about one reference.
+
+    Attributes:
+        sent_id: Identifier of the sentence, unique within its data set and split.
+        text: The sentence as a person wrote it.
+        reference: Index into `Sample.references`.
+        kind: What the sentence relies on ("attribute", "relation", ...), if the data set knows.
+    """
+
+    sent_id: str
+    text: str
+    reference: int
+    kind: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with everything that is asked about it.
+
+    Attributes:
+        image_id: Identifier of the image, unique within its data set.
+        image: (H, W, 3) uint8, RGB.
+        references: The objects that are referred to.
+        expressions: The sentences; several may share a reference.
+    """
+
+    image_id: str
+    image: np.ndarray
+    references: tuple[Reference, ...]
+    expressions: tuple[Expression, ...]
+
+    def mask(self, index: int) -> np.ndarray:
+        """(H, W) bool mask that the expression number `index` refers to."""
+        return self.references[self.expressions[index].reference].mask
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step reads.
+
+    Attributes:
+        pixels: (B, 3, H, W) float, normalised.
+        tokens: (T, L) int64 token ids.
+        token_mask: (T, L) bool, True on real tokens.
+        image_index: (T,) int64, which image each expression asks about.
+        targets: (T, H, W) bool at network size.
+        ids: T names of the expressions, for messages.
+    """
+
+    pixels: Tensor
+    tokens: Tensor
+    token_mask: Tensor
+    image_index: Tensor
+    targets: Tensor
+    ids: tuple[str, ...] = ()
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return Batch(
+            self.pixels.to(device),
+            self.tokens.to(device),
+            self.token_mask.to(device),
+            self.image_index.to(device),
+            self.targets.to(device),
+            self.ids,
+        )
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Everything a method computes from the pixels before the text enters.
+
+    Attributes:
+        maps: Feature maps (B, C, h, w) by name; which ones is the method's own business.
+        size: (H, W) of the network input.
+    """
+
+    maps: dict[str, Tensor]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """Words and sentence.
+
+    Attributes:
+        words: (T, L, C) one vector per token.
+        mask: (T, L) bool, True on real tokens.
+        sentence: (T, C) one vector per expression, for the methods that use one.
+    """
+
+    words: Tensor
+    mask: Tensor
+    sentence: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a method returns for T expressions.
+
+    Attributes:
+        logits: (T, 1, h, w) log-odds of the foreground.
+        aux: Tensors that only the loss reads, filled in training.
+        details: Tensors for a curious eye (attention, prototypes, masks by stage), filled on request.
+    """
+
+    logits: Tensor
+    aux: dict[str, Tensor] = field(default_factory=dict)
+    details: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one expression, at the image's own size.
+
+    Attributes:
+        expression: The sentence as it was given.
+        mask: (H, W) bool.
+        score: Mean foreground probability over the mask, in [0, 1]; 0 when the mask is empty.
+        logits: (H, W) float32 log-odds of the foreground.
+        details: What `details=True` asked for, else empty.
+    """
+
+    expression: str
+    mask: np.ndarray
+    score: float
+    logits: np.ndarray
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def box(self) -> tuple[int, int, int, int] | None:
+        """(x, y, width, height) of the mask in pixels, or None when it is empty."""
+        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
+        if rows.size == 0:
+            return None
+        x, y = int(columns[0]), int(rows[0])
+        return x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1
+
+    @property
+    def area(self) -> int:
+        """Number of pixels in the mask."""
+        return int(self.mask.sum())

@@ -1,0 +1,26 @@
+"""Shared by all tests: helper modules beside them, few threads, fixtures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+TESTS = Path(__file__).parent
+sys.path.insert(0, str(TESTS))
+REFERENCE = TESTS / "reference"
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Reads a file of published numbers: tensors by name."""
+    from safetensors.torch import load_file
+
+    return lambda name: load_file(REFERENCE / f"{name}.safetensors")

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from refseg.layers.fusion import PWAM, VLBA, Gate, instance_norm
+
+VLBA_NAMES = {
+    "query": "image_lang_att.query.0", "key": "image_lang_att.key", "word_value": "image_lang_att.value",
+    "pixel_out": "image_lang_att.W.0", "pixel_value": "image_lang_att.sym_value.0",
+    "word_out": "image_lang_att.sym_W", "pixel_branch": "vis_project.0", "word_branch": "lang_project.0",
+    "pixel_fuse.0": "project_mm.0", "pixel_fuse.2": "project_mm.3", "word_fuse.0": "sym_project_mm.0",
+    "word_fuse.2": "sym_project_mm.3", "pixel_gate.0": "res_gate.0", "pixel_gate.2": "res_gate.2",
+    "word_gate.0": "sym_res_gate.0", "word_gate.2": "sym_res_gate.2",
+}  # fmt: skip
+PWAM_NAMES = {
+    "query": "image_lang_att.f_query.0", "key": "image_lang_att.f_key.0", "value": "image_lang_att.f_value.0",
+    "out": "image_lang_att.W.0", "pixel_branch": "vis_project.0", "fuse": "project_mm.0",
+}  # fmt: skip
+
+
+def published(tensors, names):
+    """Published 1x1 convolutions as Linear weights under our names."""
+    found = {}
+    for ours, theirs in names.items():
+        for kind in ("weight", "bias"):
+            tensor = tensors.get(f"weights.{theirs}.{kind}")
+            if tensor is not None:
+                found[f"{ours}.{kind}"] = tensor.squeeze(-1) if tensor.dim() == 3 else tensor
+    return found
+
+
+def test_vlba_equals_published_numbers(reference):
+    t = reference("vlba")
+    module = VLBA(12, 16)
+    module.load_state_dict(published(t, VLBA_NAMES))
+    fused = module(t["input.visual"], t["input.words"], t["input.word_mask"].bool())
+    for ours, theirs in (
+        (fused.pixels, "visual"), (fused.words, "words"), (fused.pixel_residual, "visual_fused"),
+        (fused.word_residual, "words_fused"),
+    ):  # fmt: skip
+        torch.testing.assert_close(ours, t[f"output.{theirs}"], rtol=1e-4, atol=1e-5)
+
+
+def test_pwam_equals_published_numbers(reference):
+    t = reference("pwam")
+    module = PWAM(16, 12)
+    missing, unexpected = module.load_state_dict(published(t, PWAM_NAMES), strict=False)
+    assert set(missing) == {"gate.0.weight", "gate.2.weight"} and not unexpected
+    residual = module.attend(t["input.visual"], t["input.words"], t["input.word_mask"].bool())
+    torch.testing.assert_close(residual, t["output"], rtol=1e-4, atol=1e-5)
+
+
+def inputs():
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    return torch.randn(2, 20, 8), torch.randn(2, 5, 12), mask
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_padded_words_change_nothing_and_stay_zero(heads):
+    pixels, words, mask = inputs()
+    module = VLBA(8, 12, heads)
+    first = module(pixels, words, mask)
+    second = module(pixels, torch.where(mask[..., None], words, torch.full_like(words, 9.0)), mask)
+    torch.testing.assert_close(first.pixels, second.pixels)
+    torch.testing.assert_close(first.words, second.words)
+    assert not first.words[1, 2:].any()
+
+
+def test_closed_gates_leave_pixels_and_words_as_they_are():
+    pixels, words, mask = inputs()
+    module = VLBA(8, 12)
+    for gate in (module.pixel_gate, module.word_gate):
+        nn.init.zeros_(gate[2].weight)
+    fused = module(pixels, words, mask)
+    assert torch.equal(fused.pixels, pixels)
+    assert torch.equal(fused.words, words * mask[..., None])
+
+
+@pytest.mark.parametrize("module", [VLBA(8, 12), PWAM(8, 12)], ids=["vlba", "pwam"])
+def test_gates_are_not_dead_after_initialisation(module):
+    pixels, words, mask = inputs()
+    fused = module(pixels, words, mask)
+    (fused.pixels.square().sum() + fused.words.square().sum()).backward()
+    for name, part in module.named_modules():
+        if isinstance(part, Gate):
+            assert float(part[0].weight.grad.abs().max()) > 0, name
+            assert float(part[2].weight.grad.abs().max()) > 0, name
+
+
+def test_without_word_update_the_words_pass_through_and_their_half_is_not_built():
+    pixels, words, mask = inputs()
+    module = VLBA(8, 12, update_words=False)
+    assert torch.equal(module(pixels, words, mask).words, words)
+    assert not any(name.startswith("word_") and name != "word_value.weight" and name != "word_value.bias"
+                   for name, _ in module.named_parameters())  # fmt: skip
+
+
+def test_instance_norm_equals_torch():
+    x = torch.randn(3, 50, 6) * 4 + 2
+    expected = nn.InstanceNorm1d(6)(x.transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(instance_norm(x), expected)
+
+
+def test_heads_must_divide_the_widths():
+    with pytest.raises(ValueError, match="3 heads"):
+        VLBA(8, 12, 3)
+    with pytest.raises(ValueError, match="3 heads"):
+        PWAM(8, 12, 3)

@@ -1,0 +1,66 @@
+"""Every preset in a form that runs in milliseconds: the same switches, small widths."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from refseg.data.transforms import InputConfig
+from refseg.encoders.tokenizer import small_wordpiece
+from refseg.methods import METHODS, Segmenter
+from refseg.presets import Preset, get_preset, override
+from refseg.weights import Model
+
+WORDS = ["the", "a", "red", "blue", "circle", "square", "left", "of", "on", "big"]
+TOKENIZER = small_wordpiece(WORDS)
+SIZE = (64, 64)
+
+LGFORMER = {
+    "swin.embed_dim": 8, "swin.depths": (1, 1, 2, 1), "swin.heads": (1, 2, 2, 2), "swin.window": 4, "swin.drop_path": 0.0,
+    "bert.vocab": TOKENIZER.size, "bert.width": 16, "bert.layers": 2, "bert.heads": 2, "bert.ffn": 32,
+    "bert.positions": 32, "bert.dropout": 0.0, "bert.trained_layers": 2,
+    "pixel_decoder.width": 16, "pixel_decoder.heads": 2, "pixel_decoder.points": 2, "pixel_decoder.ffn": 32,
+    "pixel_decoder.l2va_ffn_width": 32, "prototype.heads": 2, "prototype.ffn": 32, "merge_hidden": 8,
+}  # fmt: skip
+CHANGES = {"lgformer": LGFORMER}
+
+
+def tiny(name: str) -> Preset:
+    """The preset of that name with small widths and nothing random in training."""
+    preset = get_preset(name)
+    changes = dict(CHANGES[preset.method])
+    if preset.method == "lgformer" and not name.endswith("layers-3"):
+        changes |= {"pixel_decoder.layers": 2, "prototype.layers": 2}
+    size = InputConfig(SIZE, preset.input.mean, preset.input.std, max_tokens=20)
+    model = override(preset.model, {**changes, "pixel_decoder.max_tokens": 20})
+    return replace(preset, model=model, input=size, encoders=None, tokenizer="refshapes")
+
+
+def tiny_network(name: str, seed: int = 0) -> Segmenter:
+    """Its network, with weights that depend on the seed alone."""
+    torch.manual_seed(seed)
+    preset = tiny(name)
+    return METHODS[preset.method][0](preset.model)
+
+
+def tiny_model(name: str = "lgformer-shapes") -> Model:
+    """Its network with all it needs to answer."""
+    preset = tiny(name)
+    return Model(preset.name, preset.method, tiny_network(name).eval(), preset.input, TOKENIZER, {"data": "none"})
+
+
+def some_input(images: int = 2, expressions: int = 3, seed: int = 1) -> tuple[torch.Tensor, ...]:
+    """Pixels, tokens, mask, image index and targets of random content."""
+    g = torch.Generator().manual_seed(seed)
+    pixels = torch.randn(images, 3, *SIZE, generator=g)
+    tokens = torch.randint(5, TOKENIZER.size, (expressions, 7), generator=g)
+    mask = torch.ones(expressions, 7, dtype=torch.bool)
+    for t in range(1, expressions):
+        mask[t, 7 - t % 4 :] = t % 4 == 0
+    tokens = tokens.masked_fill(~mask, 0)
+    index = torch.arange(expressions) % images
+    targets = torch.zeros(expressions, *SIZE, dtype=torch.bool)
+    for t in range(expressions):
+        targets[t, 8 + 4 * t : 36 + 4 * t, 12:40] = True
+    return pixels, tokens, mask, index, targets
