@@ -7,13 +7,11 @@ from dataclasses import replace
 import torch
 
 from refseg.data.transforms import InputConfig
-from refseg.encoders.tokenizer import small_wordpiece
 from refseg.methods import METHODS, Segmenter
-from refseg.presets import Preset, get_preset, override
+from refseg.presets import Preset, get_preset, override, shapes_tokenizer
 from refseg.weights import Model
 
-WORDS = ["the", "a", "red", "blue", "circle", "square", "left", "of", "on", "big"]
-TOKENIZER = small_wordpiece(WORDS)
+TOKENIZER = shapes_tokenizer()
 SIZE = (64, 64)
 
 LGFORMER = {
@@ -42,6 +40,14 @@ def tiny_network(name: str, seed: int = 0) -> Segmenter:
     torch.manual_seed(seed)
     preset = tiny(name)
     return METHODS[preset.method][0](preset.model)
+
+
+def wake(network: torch.nn.Module) -> None:
+    """Larger weights: the papers' small initial ones would hide a missing path behind tiny numbers."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=parameter[0].numel() ** -0.5)
 
 
 def tiny_model(name: str = "lgformer-shapes") -> Model:

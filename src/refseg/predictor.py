@@ -71,6 +71,10 @@ class Predictor:
             check_expression(text)
         if not expressions:
             return []
+        limit = self.model.input.max_tokens
+        for row in self.model.tokenizer(expressions, limit).cut:
+            message = f"expression {expressions[row]!r} is longer than the {limit} tokens this model reads: cut"
+            warnings.warn(message, stacklevel=2)
         outputs, logits = self.answer([pixels], [expressions], details)
         found = [
             make_prediction(text, logits[0][i], {k: v[i].float().cpu().numpy() for k, v in outputs.details.items()})
@@ -95,11 +99,6 @@ class Predictor:
         config = self.model.input
         flat = [text for texts in expressions for text in texts]
         tokens = self.model.tokenizer(flat, config.max_tokens)
-        for row in tokens.cut:
-            warnings.warn(
-                f"expression {flat[row]!r} is longer than the {config.max_tokens} tokens this model reads: cut",
-                stacklevel=3,
-            )
         pixels = torch.stack([image_to_pixels(image, config) for image in images]).to(self.device)
         index = torch.tensor([b for b, texts in enumerate(expressions) for _ in texts], device=self.device)
         text = self.network.encode_text(tokens.ids.to(self.device), tokens.mask.to(self.device))

@@ -149,9 +149,9 @@ def find_model(name: str) -> Path:
     Raises:
         ValueError: There is no such model.
     """
-    if (PACKAGED / name / "config.json").is_file() and not name.startswith((".", "/")):
+    if name in packaged_models():
         return PACKAGED / name
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name)
     hub = name.removeprefix("hf:")
     if hub.count("/") == 1 and not name.startswith((".", "/")) and not hub.endswith("/"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import SIZE, TOKENIZER, some_input, tiny, tiny_network
+from tiny import SIZE, TOKENIZER, some_input, tiny, tiny_network, wake
 
 from refseg.methods import METHODS, Segmenter
 from refseg.presets import presets
@@ -41,7 +41,7 @@ def test_padding_changes_nothing(name):
     rubbish = torch.where(longer_mask, longer, 7)
     expected = answer(network, pixels, tokens, mask, index).logits
     for other in (longer, rubbish):
-        torch.testing.assert_close(answer(network, pixels, other, longer_mask, index).logits, expected)
+        torch.testing.assert_close(answer(network, pixels, other, longer_mask, index).logits, expected, rtol=1e-4, atol=5e-5)
 
 
 def test_batch_equals_singles_and_shared_image_equals_separate_calls(name):
@@ -65,10 +65,7 @@ def test_other_image_sizes_work(name):
 
 def test_every_parameter_learns_or_is_known_not_to(name):
     network = tiny_network(name).train()
-    with torch.no_grad():  # the papers' small initial weights would hide a missing path behind tiny numbers
-        for parameter in network.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(std=parameter[0].numel() ** -0.5)
+    wake(network)
     pixels, tokens, mask, index, targets = some_input()
     sum(network.loss(answer(network, pixels, tokens, mask, index), targets).values()).backward()
     sizes = {k: float(p.grad.abs().max()) for k, p in network.named_parameters() if p.grad is not None}

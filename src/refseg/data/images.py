@@ -28,15 +28,11 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
             segmented (a side below 8 pixels, or one side over 100 times the other).
     """
     if isinstance(image, np.ndarray):
-        name, picture = "array", _from_array(image)
+        name, result = "array", _to_rgb(_from_array(image))
     elif isinstance(image, Image.Image):
-        name, picture = "image", image
+        name, result = "image", _to_rgb(image)
     else:
-        name, picture = str(image), _open(Path(image))
-    try:
-        result = _to_rgb(picture)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{name}: damaged or truncated image ({error}); {ACCEPTED}") from error
+        name, result = str(image), _read_file(Path(image))
     h, w = result.shape[:2]
     if min(h, w) < MIN_SIDE or max(h, w) > MAX_ASPECT * min(h, w):
         raise ValueError(
@@ -53,7 +49,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
 
 
-def _open(path: Path) -> Image.Image:
+def _read_file(path: Path) -> np.ndarray:
     if not path.exists():
         raise ValueError(f"{path}: no such file; {ACCEPTED}")
     if path.is_dir():
@@ -61,15 +57,18 @@ def _open(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(path)
-            picture.load()
+            with Image.open(path) as picture:
+                picture.load()
+                return _to_rgb(picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = Image.MAX_IMAGE_PIXELS
         raise ValueError(f"{path}: too many pixels; at most {limit} are accepted") from error
+    except PermissionError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); {ACCEPTED}") from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"{path}: no image; {ACCEPTED}") from error
     except (OSError, SyntaxError, ValueError) as error:
-        known = "damaged or truncated image" if isinstance(error, OSError) and "truncated" in str(error) else "no image"
-        raise ValueError(f"{path}: {known} ({error}); {ACCEPTED}") from error
-    return picture
+        raise ValueError(f"{path}: damaged or truncated image ({error}); {ACCEPTED}") from error
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pickle
+from dataclasses import fields
+
+import numpy as np
+import torch
+from tiny import TOKENIZER, tiny
+
+from refseg.data.loader import TrainingBatches
+from refseg.data.sets import open_data
+from refseg.data.shapes import RefShapes
+from refseg.types import Expression, Reference, Sample
+
+INPUT = tiny("lgformer-shapes").input
+
+
+def batches(data=None, endless=True, **changes):
+    options = {"images_per_batch": 3, "expressions_per_image": 2, "seed": 5, "steps": 10, "endless": endless} | changes
+    return TrainingBatches(data or RefShapes("refshapes", "train"), TOKENIZER, INPUT, **options)
+
+
+def same(a, b):
+    for field in fields(a):
+        x, y = getattr(a, field.name), getattr(b, field.name)
+        if not (torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y):
+            return False
+    return True
+
+
+def test_a_batch_depends_on_its_number_alone():
+    one, other = batches(), pickle.loads(pickle.dumps(batches()))
+    late = one[7]
+    assert same(other[7], late) and not same(one[6], late)
+    assert not same(batches(seed=6)[7], late)
+
+
+def test_expressions_belong_to_their_images():
+    data = RefShapes("refshapes", "train")
+    batch = batches()[0]
+    t = len(batch.ids)
+    assert batch.pixels.shape == (3, 3, *INPUT.size) and batch.targets.shape == (t, *INPUT.size)
+    assert batch.tokens.shape[0] == batch.token_mask.shape[0] == batch.image_index.shape[0] == t
+    assert torch.bincount(batch.image_index, minlength=3).tolist() == [min(2, len(data[i].expressions)) for i in range(3)]
+    for name, image in zip(batch.ids, batch.image_index.tolist(), strict=True):
+        assert name.startswith(data[image].image_id)
+
+
+class Few:
+    """Five one-coloured images with one expression each."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        image = np.full((16, 16, 3), index * 40, dtype=np.uint8)
+        reference = Reference(str(index), np.ones((16, 16), dtype=bool))
+        return Sample(str(index), image, (reference,), (Expression(str(index), "red", 0),))
+
+
+def test_finite_data_is_shuffled_and_every_image_comes_once_per_pass():
+    some = batches(Few(), endless=False, images_per_batch=3, steps=10)
+    order = [name for step in range(10) for name in some[step].ids]
+    passes = [order[i : i + 5] for i in range(0, 30, 5)]
+    assert all(sorted(p) == list("01234") for p in passes)
+    assert len({tuple(p) for p in passes}) > 1
+
+
+def test_unknown_data_is_refused():
+    import pytest
+
+    with pytest.raises(ValueError, match="refshapes, refshapes\\+, refshapesg"):
+        open_data("coco", "val")

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import tiny_model
+
+import refseg
+from refseg.predictor import Predictor, make_prediction
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(tiny_model(), "cpu")
+
+
+def image(height=70, width=110):
+    return np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+
+
+def test_one_expression_gives_one_prediction_at_the_images_size(predictor):
+    found = predictor(image(), "the red circle")
+    assert found.mask.shape == (70, 110) and found.mask.dtype == bool
+    assert found.logits.shape == (70, 110) and found.logits.dtype == np.float32
+    assert 0 <= found.score <= 1
+    assert np.array_equal(found.mask, found.logits > 0)
+    assert not found.details
+
+
+def test_a_list_gives_a_list_and_equals_single_calls(predictor):
+    texts = ["the red circle", "a big blue square on the left", "red"]
+    together = predictor(image(), texts)
+    assert [p.expression for p in together] == texts
+    for text, found in zip(texts, together, strict=True):
+        np.testing.assert_allclose(found.logits, predictor(image(), text).logits, rtol=1e-3, atol=1e-5)
+    assert predictor(image(), []) == []
+
+
+def test_the_image_is_encoded_once_for_all_expressions(predictor, monkeypatch):
+    calls = []
+    encode = predictor.network.encode_image
+    monkeypatch.setattr(predictor.network, "encode_image", lambda pixels: calls.append(pixels.shape) or encode(pixels))
+    predictor(image(), ["red", "blue", "left"])
+    assert [tuple(shape) for shape in calls] == [(1, 3, 64, 64)]
+
+
+def test_details_on_request(predictor):
+    found = predictor(image(), "red", details=True)
+    assert found.details["masks_by_layer"].ndim == 3
+
+
+def test_other_images_than_rgb(predictor, tmp_path):
+    Image.fromarray(image()).convert("L").save(tmp_path / "grey.png")
+    for given in (tmp_path / "grey.png", str(tmp_path / "grey.png"), Image.fromarray(image()).convert("RGBA")):
+        assert predictor(given, "red").mask.shape == (70, 110)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\t\n", None, 3])
+def test_an_empty_expression_is_refused(predictor, text):
+    with pytest.raises(ValueError, match="empty"):
+        predictor(image(), [text])
+
+
+def test_a_long_expression_is_cut_with_a_warning(predictor):
+    with pytest.warns(UserWarning, match="longer than the 20 tokens"):
+        predictor(image(), "red " * 40)
+
+
+def test_unicode_expressions_work(predictor):
+    assert predictor(image(), "红色的圆 🙂 Fläche").mask.shape == (70, 110)
+
+
+def test_score_box_and_area_by_hand():
+    logits = torch.full((6, 8), -3.0)
+    logits[2:4, 3:7] = 0.5
+    found = make_prediction("x", logits)
+    assert found.box == (3, 2, 4, 2) and found.area == 8
+    assert found.score == pytest.approx(1 / (1 + np.exp(-0.5)))
+    nothing = make_prediction("x", torch.full((6, 8), -3.0))
+    assert nothing.box is None and nothing.area == 0 and nothing.score == 0.0
+
+
+def test_public_names():
+    assert refseg.Predictor is Predictor
+    assert "lgformer-shapes" in refseg.list_models()
+    assert set(refseg.__all__) >= {"Predictor", "Prediction", "list_models"}
+    with pytest.raises(AttributeError, match="no attribute 'Predicter'"):
+        refseg.Predicter  # noqa: B018
+
+
+def test_the_readme_lines_work():
+    from refseg.data.shapes import RefShapes
+
+    predictor = refseg.Predictor.from_pretrained("lgformer-shapes")
+    sample = RefShapes("refshapes", "val")[0]
+    assert predictor(sample.image, sample.expressions[0].text).mask.shape == sample.image.shape[:2]

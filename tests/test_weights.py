@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import tiny_model
+from transformers import BertConfig, BertModel, SwinConfig, SwinModel
+
+from refseg.presets import get_preset, override
+from refseg.weights import (
+    PACKAGED,
+    build,
+    config_from_dict,
+    find_model,
+    load_model,
+    packaged_models,
+    save_model,
+    seeded,
+    write_beside,
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_model(tiny_model(), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit(folder, **changes):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_packaged_models_load_are_small_and_say_how_they_were_trained():
+    assert packaged_models()
+    for name in packaged_models():
+        model = load_model(name)
+        assert (PACKAGED / name / "model.safetensors").stat().st_size <= 6_000_000
+        assert {"data", "steps", "seed", "val"} <= set(model.training)
+        stored = load_file(PACKAGED / name / "model.safetensors")
+        assert {t.dtype for t in stored.values() if t.is_floating_point()} == {torch.float16}
+        assert all(p.dtype == torch.float32 for p in model.network.parameters())
+
+
+def test_half_precision_is_stored_and_read_as_float32(tmp_path):
+    model = tiny_model()
+    save_model(model, tmp_path, half=True)
+    again = load_model(str(tmp_path))
+    for ours, theirs in zip(model.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(ours.half().float(), theirs)
+
+
+def test_a_damaged_file_is_refused(folder):
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ValueError, match="SHA-256"):
+        load_model(str(folder))
+
+
+def test_weights_of_another_model_are_refused_by_name(folder):
+    import hashlib
+
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["head.0.weight"] = tensors["head.0.weight"][:3].contiguous()
+    tensors["extra"] = tensors.pop("head.2.bias")
+    save_file(tensors, weights)
+    edit(folder, sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
+    with pytest.raises(ValueError, match=r"head.2.bias is missing; extra is unknown; head.0.weight is \(3, 16\)"):
+        load_model(str(folder))
+    weights.write_text("no weights")
+    edit(folder, sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
+        load_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "unet"}, "method 'unet' is unknown; known are lgformer"),
+        ({"model": {"swin": 3}}, "missing"),
+        ({"input": {"size": [64, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": "many"}}, "'many'"),
+    ],
+)
+def test_a_config_that_is_none_is_refused(folder, changes, message):
+    edit(folder, **changes)
+    with pytest.raises(ValueError, match=message):
+        load_model(str(folder))
+
+
+def test_missing_files_and_unknown_names_are_refused(folder, tmp_path):
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match="tokenizer.json is missing"):
+        load_model(str(folder))
+    for name in ("lgformer-shape", "a/b/c", "./nowhere", ""):
+        with pytest.raises(ValueError, match="not found; accepted is a packaged model .*lgformer-shapes"):
+            load_model(name)
+    (folder / "config.json").write_text("{")
+    (folder / "tokenizer.json").write_text("")
+    with pytest.raises(ValueError, match="not the config of a model"):
+        load_model(str(folder))
+
+
+def test_hub_names_go_to_the_hub(monkeypatch, tmp_path):
+    asked = []
+
+    def answer(repository, allow_patterns):
+        asked.append((repository, tuple(allow_patterns)))
+        if repository == "some/absent":
+            raise OSError("401 Client Error\nsecond line")
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", answer)
+    assert find_model("some/model") == tmp_path == find_model("hf:some/model")
+    assert asked[0] == ("some/model", ("config.json", "model.safetensors", "tokenizer.json"))
+    with pytest.raises(ValueError, match=r"some/absent: cannot be read from the Hugging Face hub \(401 Client Error\)$"):
+        find_model("some/absent")
+
+
+def test_configs_are_checked_field_by_field():
+    config = get_preset("lgformer").model
+    kind = type(config)
+    from dataclasses import asdict
+
+    stored = json.loads(json.dumps(asdict(config)))
+    for change, message in (
+        ({"fusion": "magic"}, "config.fusion: 'magic'"),
+        ({"v2la": 1}, "config.v2la: 1"),
+        ({"num_queries": 1.5}, "config.num_queries: 1.5"),
+        ({"swin": {**stored["swin"], "depths": [2, "2"]}}, r"config.swin.depths\[1\]: '2'"),
+        ({"swin": {**stored["swin"], "deep": 1}}, r"unknown \['deep'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            config_from_dict(kind, stored | change)
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(beside):
+        beside.write_text("half")
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        write_beside(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_seeded_weights_depend_on_the_seed_alone():
+    preset = get_preset("lgformer-shapes")
+    first, second, other = seeded(preset, 1), seeded(preset, 1), seeded(preset, 2)
+    pairs = zip(first.network.parameters(), second.network.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not all(torch.equal(a, b) for a, b in zip(first.network.parameters(), other.network.parameters(), strict=True))
+
+
+def test_a_preset_is_built_from_local_encoder_folders(tmp_path):
+    from dataclasses import replace
+
+    base = get_preset("lgformer")
+    small = {
+        "swin.embed_dim": 8, "swin.depths": (1, 1, 1, 1), "swin.heads": (1, 1, 2, 2), "swin.window": 4,
+        "bert.vocab": 30, "bert.width": 16, "bert.layers": 1, "bert.heads": 2, "bert.ffn": 32, "bert.positions": 20,
+        "pixel_decoder.layers": 1, "prototype.layers": 1,
+    }  # fmt: skip
+    preset = replace(base, model=override(base.model, small))
+    swin = SwinModel(SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1, 1, 2, 2], window_size=4, image_size=64))
+    swin.save_pretrained(tmp_path / "swin-base-patch4-window12-384-in22k")
+    bert = BertModel(
+        BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+                   max_position_embeddings=20)
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="holds no folder 'bert-base-uncased'"):
+        build(preset, tmp_path)
+    folder = tmp_path / "google-bert" / "bert-base-uncased"
+    bert.save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "circle"]))
+    model = build(preset, tmp_path)
+    assert model.tokenizer(["red circle"], 20).ids.tolist() == [[2, 5, 6, 3]]
+    loaded = model.network.state_dict()
+    assert torch.equal(loaded["text_encoder.model.embeddings.word_embeddings.weight"], bert.embeddings.word_embeddings.weight)
+    theirs = swin.state_dict()["embeddings.patch_embeddings.projection.weight"]
+    assert torch.equal(loaded["encoder.swin.embeddings.patch_embeddings.projection.weight"], theirs)

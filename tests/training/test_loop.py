@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import tiny
+
+from refseg.training import loop
+from refseg.training.checkpoint import load_checkpoint
+from refseg.training.loop import Run, train
+from refseg.training.optim import rate_at
+from refseg.weights import load_model
+
+
+@pytest.fixture
+def run(tmp_path):
+    preset = tiny("lgformer-shapes")
+    preset = replace(preset, recipe=replace(preset.recipe, images_per_batch=2, warmup=2))
+    return Run(preset, "refshapes", tmp_path / "run", steps=6, save_every=2, eval_every=3, eval_limit=4, workers=0)
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.network.parameters()])
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+def stop_after(step):
+    def report(done, _):
+        if done == step:
+            raise Stop
+
+    return report
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5])
+def test_stopped_anywhere_and_resumed_gives_the_same_bits(run, tmp_path, stop):
+    whole, resumed = [], []
+    expected = weights(train(run, report=lambda step, x: whole.append((step, x["loss"]))))
+    other = replace(run, out=tmp_path / "other")
+    with pytest.raises(Stop):
+        train(other, report=stop_after(stop))
+    if stop == 2:  # stopped before the checkpoint of step 2 was written: nothing to resume from
+        assert not (other.out / "checkpoint.pt").exists()
+        with pytest.raises(ValueError, match="no checkpoint to resume from"):
+            train(other, resume=True)
+        return
+    found = weights(train(other, resume=True, report=lambda step, x: resumed.append((step, x["loss"]))))
+    assert torch.equal(found, expected)
+    assert resumed == whole[stop - stop % 2 - (stop % 2 == 0) * 2 :]
+
+
+def test_a_run_leaves_models_a_log_and_a_checkpoint(run):
+    train(run)
+    for name in ("best", "last"):
+        model = load_model(str(run.out / name))
+        assert model.training["data"] == "refshapes" and 0 <= model.training["val"]["mIoU"] <= 1
+    entries = [json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries if "val" in entry] == [3, 6]
+    assert {"loss", "pixel_text", "dice", "seconds"} <= set(entries[-2])
+
+
+def test_another_run_in_the_same_folder_is_refused(run):
+    train(run)
+    with pytest.raises(ValueError, match="holds a run already"):
+        train(run)
+    with pytest.raises(ValueError, match="is of another run"):
+        train(replace(run, seed=1), resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(run):
+    train(run)
+    file = run.out / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="not a checkpoint of this preset"):
+        train(run, resume=True)
+
+
+def test_a_checkpoint_executes_nothing(run, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    torch.save({"run": Evil()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        load_checkpoint(tmp_path / "checkpoint.pt", torch.nn.Linear(1, 1), torch.optim.SGD([torch.zeros(1)]))
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(run, monkeypatch):
+    original = loop.take_step
+
+    def poisoned(network, optimiser, batch, clip, step):
+        if step == 3:
+            with torch.no_grad():
+                next(network.parameters()).fill_(float("nan"))
+        return original(network, optimiser, batch, clip, step)
+
+    monkeypatch.setattr(loop, "take_step", poisoned)
+    with pytest.raises(FloatingPointError, match="loss nan at step 3 on refshapes-train-000006"):
+        train(run)
+    assert (run.out / "checkpoint.pt").is_file()
+
+
+def test_rate_warms_up_and_falls_to_zero():
+    recipe = replace(tiny("lgformer-shapes").recipe, warmup=10, power=0.9)
+    rates = [rate_at(step, 100, recipe) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1) and rates[100] == 0
+    assert rates[50] == pytest.approx(0.5**0.9)
+    assert rates.index(max(rates)) == 9
+    assert rate_at(0, 100, replace(recipe, warmup=0)) == 1.0
+
+
+@pytest.mark.slow
+def test_learns_from_the_words(run):
+    """A tiny model on RefShapes: the loss falls well below that of the first steps."""
+    losses = []
+    recipe = replace(run.preset.recipe, images_per_batch=8, warmup=20, lr=3e-3)
+    longer = replace(run, preset=replace(run.preset, recipe=recipe), steps=150, save_every=150, eval_every=150)
+    train(longer, report=lambda _, x: losses.append(x["loss"]))
+    assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
