@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_model
 
 from refseg.data.shapes import RefShapes
 from refseg.evaluation import ask, evaluate, evaluate_baselines
 from refseg.predictor import Predictor
+from tiny import tiny_model
 
 
 class Oracle:
@@ -44,7 +44,15 @@ def test_right_masks_score_one_and_everything_is_asked_once():
     assert scores.summary()["mIoU"] == scores.summary()["oIoU"] == scores.summary()["P@0.9"] == 1.0
     assert took["images"] == 30 and took["expressions"] == sum(len(DATA[i].expressions) for i in range(30))
     assert oracle.batches == [16, 14]
-    assert set(scores.by_kind()) <= {"attribute", "location", "ordinal", "superlative", "relation", "two-hop", "negation"}
+    assert set(scores.by_kind()) <= {
+        "attribute",
+        "location",
+        "ordinal",
+        "superlative",
+        "relation",
+        "two-hop",
+        "negation",
+    }
 
 
 def test_limit_counts_expressions():

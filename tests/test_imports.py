@@ -20,7 +20,9 @@ LAYERS = [
     {"cli", "web"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-MODULES = [path for path in SOURCE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py") or path.parent != SOURCE]
+MODULES = [
+    path for path in SOURCE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py") or path.parent != SOURCE
+]
 FORBIDDEN = {"torchvision", "timm"}
 
 
@@ -65,11 +67,21 @@ def test_every_module_has_a_place():
 
 
 def test_training_on_refshapes_needs_only_the_small_set_of_packages():
-    allowed = {"torch", "transformers", "tokenizers", "safetensors", "numpy", "PIL", "rich", "huggingface_hub", "refseg"}
+    allowed = {
+        "torch",
+        "transformers",
+        "tokenizers",
+        "safetensors",
+        "numpy",
+        "PIL",
+        "rich",
+        "huggingface_hub",
+        "refseg",
+    }
     import sys
 
-    parts = ("training", "evaluation", "predictor", "weights", "presets", "methods", "layers", "encoders", "data/shapes",
-             "data/loader", "data/transforms", "data/images", "data/sets", "losses", "metrics", "types")  # fmt: skip
+    parts = ("training", "evaluation", "predictor", "weights", "presets", "methods", "layers", "encoders",
+             "data/shapes", "data/loader", "data/transforms", "data/images", "data/sets", "losses", "metrics", "types")  # fmt: skip
     for path in MODULES:
         if str(path.relative_to(SOURCE)).startswith(parts):
             top = {name.split(".")[0] for name in imports(path)}

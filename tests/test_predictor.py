@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import tiny_model
 
 import refseg
 from refseg.predictor import Predictor, make_prediction
+from tiny import tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import tiny_model
 from transformers import BertConfig, BertModel, SwinConfig, SwinModel
 
 from refseg.presets import get_preset, override
@@ -20,6 +19,7 @@ from refseg.weights import (
     seeded,
     write_beside,
 )
+from tiny import tiny_model
 
 
 @pytest.fixture
@@ -117,7 +117,9 @@ def test_hub_names_go_to_the_hub(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.snapshot_download", answer)
     assert find_model("some/model") == tmp_path == find_model("hf:some/model")
     assert asked[0] == ("some/model", ("config.json", "model.safetensors", "tokenizer.json"))
-    with pytest.raises(ValueError, match=r"some/absent: cannot be read from the Hugging Face hub \(401 Client Error\)$"):
+    with pytest.raises(
+        ValueError, match=r"some/absent: cannot be read from the Hugging Face hub \(401 Client Error\)$"
+    ):
         find_model("some/absent")
 
 
@@ -157,7 +159,9 @@ def test_seeded_weights_depend_on_the_seed_alone():
     first, second, other = seeded(preset, 1), seeded(preset, 1), seeded(preset, 2)
     pairs = zip(first.network.parameters(), second.network.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    assert not all(torch.equal(a, b) for a, b in zip(first.network.parameters(), other.network.parameters(), strict=True))
+    assert not all(
+        torch.equal(a, b) for a, b in zip(first.network.parameters(), other.network.parameters(), strict=True)
+    )
 
 
 def test_a_preset_is_built_from_local_encoder_folders(tmp_path):
@@ -184,6 +188,8 @@ def test_a_preset_is_built_from_local_encoder_folders(tmp_path):
     model = build(preset, tmp_path)
     assert model.tokenizer(["red circle"], 20).ids.tolist() == [[2, 5, 6, 3]]
     loaded = model.network.state_dict()
-    assert torch.equal(loaded["text_encoder.model.embeddings.word_embeddings.weight"], bert.embeddings.word_embeddings.weight)
+    assert torch.equal(
+        loaded["text_encoder.model.embeddings.word_embeddings.weight"], bert.embeddings.word_embeddings.weight
+    )
     theirs = swin.state_dict()["embeddings.patch_embeddings.projection.weight"]
     assert torch.equal(loaded["encoder.swin.embeddings.patch_embeddings.projection.weight"], theirs)

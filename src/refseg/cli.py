@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 app = typer.Typer(
@@ -25,16 +24,22 @@ DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; CUD
 DataOption = Annotated[str, typer.Option(help="refshapes, refshapes+ or refshapesg.")]
 
 
-@app.callback()
-def _app(
-    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from refseg import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _app(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -138,8 +143,7 @@ def train(
     device: DeviceOption = None,
 ) -> None:
     """Train PRESET; the best and the last weights are models that every other command takes."""
-    import torch
-
+    from refseg.predictor import pick_device
     from refseg.presets import get_preset
     from refseg.segment import prepare_folder
     from refseg.training.loop import Run
@@ -149,7 +153,7 @@ def train(
     prepare_folder(out)
     run = Run(
         chosen, data, out, steps or chosen.recipe.steps, seed, save_every, eval_every, eval_limit, workers,
-        device or ("cuda" if torch.cuda.is_available() else "cpu"), encoders,
+        str(pick_device(device)), encoders,
     )  # fmt: skip
     with _Bar("training", run.steps) as bar:
         train_run(run, resume, bar.at)
@@ -167,7 +171,7 @@ def models(as_json: JsonOption = False) -> None:
     else:
         from rich.console import Console
 
-        Console().print(*models_table(report))
+        Console(width=120).print(*models_table(report))
 
 
 def _predictor(model: str, device: str | None) -> Any:
@@ -197,18 +201,20 @@ class _Bar:
         self._placed = False
 
     def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
+        return self  # drawn from the first step on, so that a refused input leaves one line and no bar
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:
+            self._progress.stop()
 
     def advance(self, count: int) -> None:
         """So many more are done."""
+        self._progress.start()
         self._progress.update(self._task, advance=count, rate=self._rate())
 
     def at(self, step: int, losses: dict[str, float]) -> None:
         """Step number `step` is done, with these losses."""
+        self._progress.start()
         if not self._placed:  # a resumed run starts in the middle, and its rate must not count what was done before
             self._placed = True
             self._progress.reset(self._task, completed=step - 1, total=self._progress.tasks[self._task].total)
@@ -231,17 +237,15 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted; what was written is kept")
         sys.exit(130)
-    except click.ClickException as error:
-        _complain(error.format_message())
-        sys.exit(2)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # of typer's own errors, whose classes are not public
+        if usage is None and not isinstance(error, ValueError | OSError | FloatingPointError):
+            raise
         if debug:
             traceback.print_exc()
-        _complain(" ".join(str(error).split()))
+        _complain((usage() if usage else str(error)).replace("\n", " "))
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)

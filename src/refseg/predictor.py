@@ -27,9 +27,13 @@ class Predictor:
     """
 
     def __init__(self, model: Model, device: str | torch.device | None = None) -> None:
-        """Takes a loaded model; `device` is CUDA where there is one, unless given."""
+        """Takes a loaded model; `device` is CUDA where there is one, unless given.
+
+        Raises:
+            ValueError: There is no such device.
+        """
         self.model = model
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = pick_device(device)
         self.network = model.network.to(self.device).eval()
 
     @classmethod
@@ -106,6 +110,20 @@ class Predictor:
         parts = output.logits.split([len(texts) for texts in expressions])
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         return output, [logits_to_image(part, size) for part, size in zip(parts, sizes, strict=True)]
+
+
+def pick_device(name: str | torch.device | None) -> torch.device:
+    """The device of that name, or CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: There is no such device.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {str(name)!r}: not available; cpu, cuda or cuda:N is accepted") from error
+    return device
 
 
 def check_expression(text: Any) -> None:

@@ -97,13 +97,14 @@ def build(preset: Preset, encoders: Path | None = None) -> Model:
     Raises:
         ValueError: A checkpoint is missing or does not fit.
     """
-    network = METHODS[preset.method][0](preset.model)
-    tokenizer = shapes_tokenizer()
-    if preset.encoders is not None:
-        load_swin(typing.cast(Any, network).encoder.swin, find_encoder(preset.encoders.swin, encoders))
-        folder = find_encoder(preset.encoders.bert, encoders)
-        load_bert(typing.cast(Any, network).text_encoder.model, folder)
-        tokenizer = load_tokenizer(folder)
+    kind: Any = METHODS[preset.method][0]
+    if preset.encoders is None:
+        return Model(preset.name, preset.method, kind(preset.model), preset.input, shapes_tokenizer(), {})
+    swin, bert = (find_encoder(hub_id, encoders) for hub_id in (preset.encoders.swin, preset.encoders.bert))
+    tokenizer = load_tokenizer(bert)
+    network = kind(preset.model)
+    load_swin(network.encoder.swin, swin)
+    load_bert(network.text_encoder.model, bert)
     return Model(preset.name, preset.method, network, preset.input, tokenizer, {})
 
 

@@ -5,12 +5,12 @@ from dataclasses import fields
 
 import numpy as np
 import torch
-from tiny import TOKENIZER, tiny
 
 from refseg.data.loader import TrainingBatches
 from refseg.data.sets import open_data
 from refseg.data.shapes import RefShapes
 from refseg.types import Expression, Reference, Sample
+from tiny import TOKENIZER, tiny
 
 INPUT = tiny("lgformer-shapes").input
 
@@ -41,7 +41,9 @@ def test_expressions_belong_to_their_images():
     t = len(batch.ids)
     assert batch.pixels.shape == (3, 3, *INPUT.size) and batch.targets.shape == (t, *INPUT.size)
     assert batch.tokens.shape[0] == batch.token_mask.shape[0] == batch.image_index.shape[0] == t
-    assert torch.bincount(batch.image_index, minlength=3).tolist() == [min(2, len(data[i].expressions)) for i in range(3)]
+    assert torch.bincount(batch.image_index, minlength=3).tolist() == [
+        min(2, len(data[i].expressions)) for i in range(3)
+    ]
     for name, image in zip(batch.ids, batch.image_index.tolist(), strict=True):
         assert name.startswith(data[image].image_id)
 

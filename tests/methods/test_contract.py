@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import SIZE, TOKENIZER, some_input, tiny, tiny_network, wake
 
 from refseg.methods import METHODS, Segmenter
 from refseg.presets import presets
 from refseg.types import Output
 from refseg.weights import Model, load_model, save_model
+from tiny import SIZE, TOKENIZER, some_input, tiny, tiny_network, wake
 
 NAMES = list(presets())
 pytestmark = pytest.mark.parametrize("name", NAMES)
@@ -41,7 +41,9 @@ def test_padding_changes_nothing(name):
     rubbish = torch.where(longer_mask, longer, 7)
     expected = answer(network, pixels, tokens, mask, index).logits
     for other in (longer, rubbish):
-        torch.testing.assert_close(answer(network, pixels, other, longer_mask, index).logits, expected, rtol=1e-4, atol=5e-5)
+        torch.testing.assert_close(
+            answer(network, pixels, other, longer_mask, index).logits, expected, rtol=1e-4, atol=5e-5
+        )
 
 
 def test_batch_equals_singles_and_shared_image_equals_separate_calls(name):

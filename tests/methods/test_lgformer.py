@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import some_input, tiny_network, wake
 
 from refseg.methods.lgformer import LGFormer
 from refseg.presets import get_preset, override
+from tiny import some_input, tiny_network, wake
 
 
 def run(network, details=False):

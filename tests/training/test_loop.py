@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import tiny
 
 from refseg.training import loop
 from refseg.training.checkpoint import load_checkpoint
 from refseg.training.loop import Run, train
 from refseg.training.optim import rate_at
 from refseg.weights import load_model
+from tiny import tiny
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from refseg.losses import dice, pixel_text, resize_target
 from refseg.methods.base import Segmenter, decay_groups
 from refseg.types import ImageFeatures, Output, TextFeatures
 
-
 # Layers of the fusion modules whose bias is the same for every pixel when it reaches an instance norm.
 _BEFORE_NORM = ("query", "pixel_out", "pixel_value", "word_value", "out", "value")
 

@@ -72,6 +72,7 @@ def train(run: Run, resume: bool = False, report: Report | None = None) -> Model
     checkpoint = run.out / "checkpoint.pt"
     if checkpoint.exists() and not resume:
         raise ValueError(f"{run.out}: holds a run already; --resume goes on with it, or give another folder")
+    data, split = open_data(run.data, "train"), open_data(run.data, "val")
     recipe = run.preset.recipe
     model = seeded(run.preset, run.seed, run.encoders)
     network = model.network.to(run.device)
@@ -83,7 +84,6 @@ def train(run: Run, resume: bool = False, report: Report | None = None) -> Model
         if (stored.seed, stored.steps, stored.preset, stored.data) != planned:
             raise ValueError(f"{checkpoint}: is of another run ({stored}); give the same preset, data, seed and steps")
         state = stored
-    data, split = open_data(run.data, "train"), open_data(run.data, "val")
     batches = TrainingBatches(
         data, model.tokenizer, model.input, recipe.images_per_batch, recipe.expressions_per_image, run.seed, run.steps,
         data.endless,

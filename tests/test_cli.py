@@ -1,0 +1,246 @@
+"""The command line as a user drives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refseg.cli import main
+from refseg.data.rle import decode_rle
+from refseg.weights import save_model
+from tiny import tiny_model
+
+
+@pytest.fixture
+def refseg(monkeypatch, capsys):
+    """Runs `refseg ARGUMENTS` and returns its exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["refseg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        said = capsys.readouterr()
+        return stopped.value.code or 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_model(tiny_model(), folder)
+    return folder
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)).save(path)
+    return path
+
+
+def test_segment_writes_a_mask_and_an_overlay_per_expression(refseg, model, photo, tmp_path):
+    out = tmp_path / "new" / "folder"
+    code, said, _ = refseg("segment", photo, "the red circle", "left one", "--model", model, "--out", out)
+    assert code == 0 and said.count("\n") == 2
+    assert sorted(path.name for path in out.iterdir()) == [
+        "photo.1.mask.png", "photo.1.overlay.png", "photo.2.mask.png", "photo.2.overlay.png"]  # fmt: skip
+    mask = np.asarray(Image.open(out / "photo.1.mask.png"))
+    assert mask.shape == (60, 90) and set(np.unique(mask)) <= {0, 255}
+    with Image.open(out / "photo.1.overlay.png") as overlay:
+        assert overlay.size == (90, 60)
+
+
+def test_segment_json_has_the_promised_keys(refseg, model, photo, tmp_path):
+    code, said, _ = refseg("segment", photo, "the red circle", "--model", model, "--out", tmp_path, "--json")
+    (found,) = json.loads(said)
+    assert code == 0
+    assert list(found) == ["image", "expression", "score", "box", "area", "rle", "mask", "overlay"]
+    mask = np.asarray(Image.open(found["mask"])) == 255
+    assert np.array_equal(decode_rle(found["rle"]), mask)
+    assert found["area"] == mask.sum() and found["expression"] == "the red circle"
+
+
+def test_segment_writes_into_the_current_folder_by_default(refseg, model, photo, monkeypatch, tmp_path):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert refseg("segment", photo, "red", "--model", model)[0] == 0
+    assert (tmp_path / "here" / "photo.1.mask.png").is_file()
+
+
+def test_a_list_of_images_is_worked_through_and_resumed(refseg, model, photo, tmp_path):
+    (tmp_path / "other").mkdir()
+    Image.open(photo).save(tmp_path / "other" / "photo.jpg")
+    rows = [
+        {"image": "photo.jpg", "expression": "red"},
+        {"image": "other/photo.jpg", "expressions": ["blue", "kreis 🙂"]},
+    ]
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text("\n\n".join(json.dumps(row) for row in rows))
+    out = tmp_path / "out"
+    arguments = ("segment", "--list", tasks, "--model", model, "--out", out, "--json")
+    code, said, _ = refseg(*arguments)
+    first = json.loads(said)
+    assert code == 0 and [f["expression"] for f in first] == ["red", "blue", "kreis 🙂"]
+    assert len({f["mask"] for f in first}) == 3  # the same stem twice, but no file twice
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    Path(first[1]["mask"]).unlink()
+    with (out / "segments.jsonl").open("a") as log:
+        log.write('{"cut off in the mid')
+    code, said, _ = refseg(*arguments)
+    assert code == 0 and json.loads(said) == first
+    after = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    unchanged = {name for name in before if before[name] == after[name]}
+    assert "photo.1.mask.png" in unchanged and Path(first[1]["mask"]).name not in unchanged
+    code, said, _ = refseg(*arguments)
+    assert code == 0 and json.loads(said) == first
+
+
+def test_a_bad_image_in_a_list_is_reported_and_the_rest_is_done(refseg, model, photo, tmp_path):
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text('{"image": "none.jpg", "expression": "red"}\n{"image": "photo.jpg", "expression": "red"}\n')
+    code, said, err = refseg("segment", "--list", tasks, "--model", model, "--out", tmp_path, "--json")
+    assert code == 2 and len(json.loads(said)) == 1
+    assert "line 1" in err and "none.jpg: no such file" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("not json", "line 1: not JSON"),
+        ('{"image": "x.jpg"}', "line 1: expression None: empty"),
+        ('\n{"image": 3, "expression": "red"}', 'line 2: needs "image"'),
+        ("[1]", "line 1: '[1]'"),
+        ('{"image": "x.jpg", "expression": " "}', "line 1: expression ' ': empty"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(refseg, model, tmp_path, content, message):
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text(content)
+    code, said, err = refseg("segment", "--list", tasks, "--model", model, "--out", tmp_path)
+    assert code == 2 and message in err and err.count("\n") == 1 and not said
+
+
+def unwritable(tmp_path):
+    (tmp_path / "file").write_text("")
+    return tmp_path / "file" / "below"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("segment", "NONE", "red"), "NONE: no such file"),
+        (("segment", "TEXT", "red"), "no image"),
+        (("segment", "PHOTO"), "1 argument(s): an image and at least one expression"),
+        (("segment",), "0 argument(s)"),
+        (("segment", "PHOTO", ""), "expression '': empty"),
+        (("segment", "PHOTO", "red", "  "), "expression '  ': empty"),
+        (("segment", "PHOTO", "red", "--model", "lgformer-shape"), "model 'lgformer-shape': not found"),
+        (("segment", "PHOTO", "red", "--out", "UNWRITABLE"), "cannot be written to"),
+        (("segment", "PHOTO", "red", "--list", "x"), "one of the two"),
+        (("segment", "--list", "NONE"), "NONE: no such file"),
+        (("segment", "PHOTO", "red", "--device", "toaster"), "toaster"),
+        (("eval", "nothing"), "model 'nothing': not found"),
+        (("eval", "MODEL", "--data", "coco"), "data 'coco': unknown; accepted are refshapes"),
+        (("eval", "MODEL", "--split", "test"), "'test'"),
+        (("eval", "MODEL", "--split", "train"), "endless"),
+        (("eval", "MODEL", "--words", "none"), "accepted are true, shuffled, swapped"),
+        (("eval", "MODEL", "--limit", "0"), "--limit"),
+        (("train", "lgformer-big", "--out", "OUT"), "preset 'lgformer-big': unknown; accepted are lgformer,"),
+        (("train", "lgformer", "--out", "OUT", "--encoders", "NONE"), "holds no folder"),
+        (("train", "lgformer-shapes", "--out", "OUT", "--data", "x"), "data 'x': unknown"),
+        (("train", "lgformer-shapes"), "--out"),
+        (("dance",), "dance"),
+        (("segment", "PHOTO", "red", "--fast"), "--fast"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(refseg, model, photo, tmp_path, arguments, message):
+    (tmp_path / "TEXT").write_text("hello")
+    names = {"PHOTO": photo, "MODEL": model, "UNWRITABLE": unwritable(tmp_path)}
+    names |= {name: tmp_path / name for name in ("NONE", "TEXT", "OUT")}
+    code, said, err = refseg(*(names.get(argument, argument) for argument in arguments))
+    assert code == 2, err
+    assert message in err.replace(str(tmp_path / "NONE"), "NONE")
+    assert err.startswith("refseg: ") and err.count("\n") == 1 and "Traceback" not in err
+    assert not said
+    assert not (tmp_path / "OUT" / "checkpoint.pt").exists()
+
+
+def test_debug_shows_the_traceback(refseg):
+    code, _, err = refseg("--debug", "segment", "none.png", "red")
+    assert code == 2 and "Traceback" in err and err.splitlines()[-1].startswith("refseg: none.png")
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_long_expression_is_cut_with_one_line(refseg, model, photo, tmp_path):
+    code, _, err = refseg("segment", photo, "red " * 50, "--model", model, "--out", tmp_path)
+    assert code == 0 and "longer than the 20 tokens" in err and err.startswith("refseg: warning: ")
+
+
+def test_eval_json_has_the_promised_keys(refseg, model):
+    code, said, err = refseg("eval", model, "--data", "refshapes", "--split", "testB", "--limit", 12, "--json")
+    report = json.loads(said)
+    assert code == 0 and not err
+    assert {"model", "data", "split", "protocol", "images", "expressions", "oIoU", "mIoU", "P@0.5", "P@0.6", "P@0.7",
+            "P@0.8", "P@0.9", "by_kind", "seconds", "version"} <= set(report)  # fmt: skip
+    assert report["expressions"] == 12 and report["protocol"] == "original" and report["split"] == "testB"
+    assert set(report["baselines"]) == {"random object", "largest object", "noun and colour"}
+    assert all(0 <= report[key] <= 1 for key in ("oIoU", "mIoU", "P@0.5"))
+    assert sum(kind["expressions"] for kind in report["by_kind"].values()) == 12
+
+
+def test_eval_prints_kinds_and_baselines(refseg, model):
+    code, said, _ = refseg("eval", model, "--limit", 40)
+    assert code == 0
+    for text in ("mIoU", "P@0.9", "relation", "random object", "largest object", "noun and colour", "original"):
+        assert text in said
+
+
+def test_train_resume_eval_and_segment_fit_together(refseg, photo, tmp_path):
+    out = tmp_path / "run"
+    arguments = ("train", "lgformer-shapes", "--out", out, "--steps", 2, "--save-every", 1, "--eval-every", 1,
+                 "--eval-limit", 2, "--workers", 0, "--device", "cpu")  # fmt: skip
+    code, said, _ = refseg(*arguments)
+    assert code == 0 and "trained 2 steps" in said
+    code, _, err = refseg(*arguments)
+    assert code == 2 and "holds a run already" in err
+    code, said, _ = refseg(*arguments, "--resume")
+    assert code == 0
+    assert refseg("eval", out / "best", "--limit", 2, "--json")[0] == 0
+    assert refseg("segment", photo, "red", "--model", out / "last", "--out", tmp_path)[0] == 0
+
+
+def test_models_lists_weights_and_presets(refseg):
+    code, said, _ = refseg("models", "--json")
+    report = json.loads(said)
+    assert code == 0 and "lgformer-shapes" in [entry["name"] for entry in report["packaged"]]
+    presets = {entry["name"]: entry for entry in report["presets"]}
+    assert presets["lgformer/vlba-only"]["switches"]["v2la"] is False
+    assert presets["lgformer"]["scores"]["refcoco val oIoU"] == 74.69
+    code, said, _ = refseg("models")
+    assert code == 0 and "lgformer-shapes (default)" in said and "lgformer/query-learnable-10" in said
+
+
+def test_version_and_help(refseg):
+    import refseg as package
+
+    assert refseg("--version")[1].strip() == package.__version__
+    code, said, _ = refseg("--help")
+    assert code == 0 and all(command in said for command in ("segment", "eval", "train", "models"))
+
+
+def test_runs_as_a_module_and_says_errors_on_stderr_only(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    done = subprocess.run(
+        [sys.executable, "-m", "refseg", "segment", "none.png", "red"],
+        capture_output=True, text=True, cwd=tmp_path, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("refseg: none.png: no such file") and done.stderr.count("\n") == 1
