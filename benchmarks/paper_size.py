@@ -49,8 +49,6 @@ def measure(preset_name: str, photo: str, encoders: str | None, expression: str)
     target[:, 100:200, 150:300] = True
 
     network.eval()
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(network.encode_image(pixels), network.encode_text(tokens, mask), index)
     with torch.inference_mode():
         started = time.perf_counter()
         output = network(network.encode_image(pixels), network.encode_text(tokens, mask), index)
@@ -62,19 +60,24 @@ def measure(preset_name: str, photo: str, encoders: str | None, expression: str)
     loss = sum(network.loss(trained, target).values())
     loss.backward()
     backward = time.perf_counter() - started
+    after_backward = peak()
     grads = [p.grad for p in network.parameters() if p.grad is not None]
     assert all(bool(torch.isfinite(g).all()) for g in grads)
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    network.eval().requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        network(network.encode_image(pixels), network.encode_text(tokens, mask), index)
     return {
         "preset": preset_name,
         "parameters_M": round(sum(p.numel() for p in network.parameters()) / 1e6, 1),
-        "trained_M": round(sum(p.numel() for p in network.parameters() if p.requires_grad) / 1e6, 1),
+        "trained_M": round(trainable / 1e6, 1),
         "GMACs": round(counter.get_total_flops() / 2e9, 1),
         "logits": list(output.logits.shape),
         "loss": round(float(loss.detach()), 4),
         "forward_s": round(forward, 2),
         "forward_peak_GB": round(after_forward, 2),
         "forward_backward_s": round(backward, 2),
-        "forward_backward_peak_GB": round(peak(), 2),
+        "forward_backward_peak_GB": round(after_backward, 2),
         "encoders": "published" if encoders else "random",
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-HIGHLIGHT = np.array([255, 40, 120], dtype=np.float32)
+HIGHLIGHT = np.array([150, 255, 0], dtype=np.float32)  # lime: rare in photos, and no colour of RefShapes
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, colour: np.ndarray = HIGHLIGHT) -> Image.Image:
-    """The image with the mask tinted and outlined and everything else dimmed.
+    """The image with the mask outlined and lightly tinted, and everything else dim and nearly grey.
 
     Args:
         image: (H, W, 3) uint8.
@@ -22,8 +22,9 @@ def overlay(image: np.ndarray, mask: np.ndarray, colour: np.ndarray = HIGHLIGHT)
         A picture of the image's own size.
     """
     picture = image.astype(np.float32)
-    picture[~mask] = 0.55 * picture[~mask] + 0.45 * 90
-    picture[mask] = 0.6 * picture[mask] + 0.4 * colour
+    grey = picture.mean(axis=2, keepdims=True)
+    picture[~mask] = (0.45 * (0.35 * picture + 0.65 * grey))[~mask]
+    picture[mask] = 0.8 * picture[mask] + 0.2 * colour
     thickness = max(1, round(min(mask.shape) / 160))
     picture[outline(mask, thickness)] = colour
     return Image.fromarray(picture.round().clip(0, 255).astype(np.uint8))

@@ -25,6 +25,12 @@ def weights(model):
     return torch.cat([p.detach().flatten() for p in model.network.parameters()])
 
 
+def logged(out):
+    """The log without its times."""
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in entry.items() if k != "seconds"} for entry in entries]
+
+
 class Stop(Exception):
     """Stands for a kill."""
 
@@ -51,6 +57,7 @@ def test_stopped_anywhere_and_resumed_gives_the_same_bits(run, tmp_path, stop):
         return
     found = weights(train(other, resume=True, report=lambda step, x: resumed.append((step, x["loss"]))))
     assert torch.equal(found, expected)
+    assert logged(other.out) == logged(run.out)
     assert resumed == whole[stop - stop % 2 - (stop % 2 == 0) * 2 :]
 
 

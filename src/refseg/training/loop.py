@@ -21,7 +21,7 @@ from refseg.presets import Preset
 from refseg.training.checkpoint import RunState, load_checkpoint, save_checkpoint
 from refseg.training.optim import make_optimiser, rate_at, set_rate
 from refseg.types import Batch
-from refseg.weights import Model, save_model, seeded
+from refseg.weights import Model, save_model, seeded, write_beside
 
 Report = Callable[[int, dict[str, float]], None]
 
@@ -84,6 +84,7 @@ def train(run: Run, resume: bool = False, report: Report | None = None) -> Model
         if (stored.seed, stored.steps, stored.preset, stored.data) != planned:
             raise ValueError(f"{checkpoint}: is of another run ({stored}); give the same preset, data, seed and steps")
         state = stored
+        trim_log(run.out, state.step)
     batches = TrainingBatches(
         data, model.tokenizer, model.input, recipe.images_per_batch, recipe.expressions_per_image, run.seed, run.steps,
         data.endless,
@@ -149,6 +150,15 @@ def training_record(run: Run, state: RunState, summary: dict[str, float]) -> dic
         "hours": round(state.seconds / 3600, 2),
         "val": {"expressions": run.eval_limit, **{k: round(v, 4) for k, v in summary.items()}},
     }
+
+
+def trim_log(out: Path, step: int) -> None:
+    """Takes back what the log says of steps behind the checkpoint; they are run again."""
+    path = out / "log.jsonl"
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        write_beside(path, lambda beside: beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8"))
 
 
 def log(out: Path, entry: dict[str, Any]) -> None:
