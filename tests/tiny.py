@@ -22,7 +22,10 @@ LGFORMER = {
     "pixel_decoder.width": 16, "pixel_decoder.heads": 2, "pixel_decoder.points": 2, "pixel_decoder.ffn": 32,
     "pixel_decoder.l2va_ffn_width": 32, "prototype.heads": 2, "prototype.ffn": 32, "merge_hidden": 8,
 }  # fmt: skip
-CHANGES = {"lgformer": LGFORMER}
+SHARED = {key: value for key, value in LGFORMER.items() if key.startswith(("swin.", "bert."))}
+ALIGNFORMER = {key: value for key, value in LGFORMER.items() if key.startswith(("swin.", "bert.", "pixel_decoder."))}
+ALIGNFORMER |= {"decoder.heads": 2, "decoder.ffn": 32, "decoder.layers": 2, "cmic.anchors": 4}
+CHANGES = {"lgformer": LGFORMER, "alignformer": ALIGNFORMER, "lavt": SHARED}
 
 
 def tiny(name: str) -> Preset:
@@ -31,8 +34,10 @@ def tiny(name: str) -> Preset:
     changes = dict(CHANGES[preset.method])
     if preset.method == "lgformer" and not name.endswith("layers-3"):
         changes |= {"pixel_decoder.layers": 2, "prototype.layers": 2}
+    if preset.method != "lavt":
+        changes |= {"pixel_decoder.max_tokens": 20}
     size = InputConfig(SIZE, preset.input.mean, preset.input.std, max_tokens=20)
-    model = override(preset.model, {**changes, "pixel_decoder.max_tokens": 20})
+    model = override(preset.model, changes)
     return replace(preset, model=model, input=size, encoders=None, tokenizer="refshapes")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +18,7 @@ def resize_target(target: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pixel_text(logits: Tensor, target: Tensor, pos_weight: float = 1.0) -> Tensor:
-    """Mean binary cross-entropy between pixels and text (LGFormer eq. 12-13, AlignFormer eq. 8).
+    """Mean binary cross-entropy between pixels and text (LGFormer eq. 12-13, AlignFormer eq. 8-9).
 
     Args:
         logits: (T, h, w) log-odds.
@@ -36,3 +39,103 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     probability, truth = logits.float().sigmoid().flatten(1), target.float().flatten(1)
     overlap = 2 * (probability * truth).sum(1)
     return (1 - (overlap + 1) / (probability.sum(1) + truth.sum(1) + 1)).mean()
+
+
+Resolution = Literal["stride4", "full"]
+
+
+def mask_losses(
+    logits: Tensor, target: Tensor, resolution: Resolution, pos_weight: float, dice_weight: float
+) -> dict[str, Tensor]:
+    """Pixel-text loss and, where it has a weight, the Dice term, summed over N predictions of each mask.
+
+    Args:
+        logits: (T, N, h, w) log-odds.
+        target: (T, H, W) bool at network size.
+        resolution: "stride4" shrinks the target to the logits, "full" enlarges the logits to the target.
+        pos_weight: Weight of the foreground in the pixel-text loss.
+        dice_weight: Weight of the Dice term.
+    """
+    logits = logits.float()
+    if resolution == "full":
+        logits = F.interpolate(logits, target.shape[-2:], mode="bilinear", align_corners=False)
+    truth = resize_target(target, (logits.shape[-2], logits.shape[-1]))
+    layers = logits.unbind(1)
+    terms = {"pixel_text": torch.stack([pixel_text(x, truth, pos_weight) for x in layers]).sum()}
+    if dice_weight:
+        terms["dice"] = dice_weight * torch.stack([dice(x, truth) for x in layers]).sum()
+    return terms
+
+
+@dataclass(frozen=True)
+class CMICConfig:
+    """Cross-modal instance contrastive loss (AlignFormer sec. 3.4).
+
+    Attributes:
+        weight: Weight of the term in the total; 0 switches it off.
+        anchors: M, the number of well-classified pixels that a misclassified one is compared with.
+        reduce: "sum" over the anchors as printed in eq. 10-11, or "mean".
+        sample: Whether the anchors are drawn once per "image" (with its expression) or anew for every "pixel".
+        detach_weights: Whether no gradient flows through lambda, the weight of an anchor.
+        detach_anchors: Whether no gradient flows through the anchors.
+    """
+
+    weight: float
+    anchors: int
+    reduce: Literal["sum", "mean"]
+    sample: Literal["image", "pixel"]
+    detach_weights: bool
+    detach_anchors: bool
+
+
+def cmic(prototype: Tensor, pixels: Tensor, target: Tensor, config: CMICConfig) -> Tensor:
+    """Pulls misclassified pixels towards well-classified ones of their true class (AlignFormer eq. 10-12).
+
+    A false positive is compared with M true negatives, weighted by 1 - sigmoid(prototype . anchor), a false negative
+    with M true positives, weighted by sigmoid(prototype . anchor). Where there is nothing to compare, the term is 0.
+
+    Args:
+        prototype: (T, C).
+        pixels: (T, C, h, w).
+        target: (T, h, w) bool.
+        config: How anchors are drawn and summed up.
+
+    Returns:
+        The mean over expressions of both terms, without the weight.
+    """
+    with torch.autocast(pixels.device.type, enabled=False):
+        embeddings = pixels.float().flatten(2).transpose(1, 2)  # (T, P, C)
+        foreground = torch.einsum("tpc,tc->tp", embeddings, prototype.float())  # log-odds
+        truth, positive = target.flatten(1), foreground > 0
+        total = embeddings.sum() * 0.0
+        for t in range(embeddings.shape[0]):
+            for wrong, right, sign in (
+                (positive[t] & ~truth[t], ~positive[t] & ~truth[t], -1.0),
+                (~positive[t] & truth[t], positive[t] & truth[t], 1.0),
+            ):
+                total = total + _pull(embeddings[t], foreground[t], wrong, right, sign, config)
+        return total / embeddings.shape[0]
+
+
+def _pull(
+    embeddings: Tensor, foreground: Tensor, wrong: Tensor, right: Tensor, sign: float, config: CMICConfig
+) -> Tensor:
+    """One of eq. 10 and 11: `wrong` pixels (P,) against anchors among the `right` ones, of one expression."""
+    wrong_at, right_at = wrong.nonzero()[:, 0], right.nonzero()[:, 0]
+    if not len(wrong_at) or not len(right_at):
+        return embeddings.sum() * 0.0
+    rows = 1 if config.sample == "image" else len(wrong_at)
+    if len(right_at) >= config.anchors:
+        order = torch.rand(rows, len(right_at), device=right_at.device).argsort(1)[:, : config.anchors]
+    else:
+        order = torch.randint(len(right_at), (rows, config.anchors), device=right_at.device)
+    chosen = right_at[order]  # (1 or N, M)
+    weight = torch.sigmoid(sign * foreground[chosen])
+    anchors = embeddings[chosen]  # (1 or N, M, C)
+    if config.detach_weights:
+        weight = weight.detach()
+    if config.detach_anchors:
+        anchors = anchors.detach()
+    similarity = (embeddings[wrong_at][:, None] @ anchors.transpose(1, 2))[:, 0]  # (N, M)
+    pulled = -(weight * F.logsigmoid(similarity)).sum(1)
+    return pulled.mean() / (config.anchors if config.reduce == "mean" else 1)

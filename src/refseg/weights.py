@@ -244,7 +244,10 @@ def find_encoder(hub_id: str, folder: Path | None) -> Path:
         ValueError: `folder` is given and does not hold it.
     """
     if folder is None:
-        return from_hub(hub_id, ["*.json", "vocab.txt", "model.safetensors"])
+        found = from_hub(hub_id, ["*.json", "vocab.txt", "model.safetensors"])
+        if (found / "model.safetensors").is_file():
+            return found
+        return from_hub(hub_id, ["*.json", "vocab.txt", "pytorch_model.bin"])  # older repositories have only this
     for candidate in (folder / hub_id, folder / hub_id.split("/")[-1]):
         if candidate.is_dir():
             return candidate
@@ -252,10 +255,17 @@ def find_encoder(hub_id: str, folder: Path | None) -> Path:
 
 
 def _published(folder: Path) -> dict[str, Tensor]:
-    weights = folder / "model.safetensors"
-    if weights.is_file():
-        return read_tensors(weights)
-    raise ValueError(f"{folder}: holds no model.safetensors; save the checkpoint with safetensors")
+    """The tensors of a published checkpoint; of a PyTorch file only tensors are read, nothing in it is executed."""
+    if (folder / "model.safetensors").is_file():
+        return read_tensors(folder / "model.safetensors")
+    old = folder / "pytorch_model.bin"
+    if not old.is_file():
+        raise ValueError(f"{folder}: holds no weights; model.safetensors or pytorch_model.bin is accepted")
+    try:
+        tensors: dict[str, Tensor] = torch.load(old, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is none or wants more than tensors
+        raise ValueError(f"{old}: not a file of tensors alone ({str(error).splitlines()[0]})") from error
+    return tensors
 
 
 def load_swin(swin: nn.Module, folder: Path) -> None:

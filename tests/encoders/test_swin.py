@@ -62,6 +62,23 @@ def test_loads_a_classification_checkpoint(tmp_path):
     assert torch.equal(mine, published.state_dict()["swin.encoder.layers.1.blocks.0.attention.q_proj.weight"])
 
 
+def test_an_older_checkpoint_is_read_without_executing_anything(tmp_path):
+    ours = Swin(SwinConfig(8, (1, 1), (1, 2), 4, 4, 4.0, 0.0))
+    torch.save({f"swin.{k}": v for k, v in ours.state_dict().items()}, tmp_path / "pytorch_model.bin")
+    again = Swin(ours.config)
+    load_swin(again, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), again.parameters(), strict=True))
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    torch.save({"swin.embeddings.norm.weight": Evil()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="not a file of tensors alone"):
+        load_swin(again, tmp_path)
+    assert not (tmp_path / "owned").exists()
+
+
 def test_a_checkpoint_of_another_size_is_refused_by_name(tmp_path):
     HFSwinConfig(embed_dim=8, depths=[1], num_heads=[1]).save_pretrained(tmp_path)
     oracle = SwinBackbone(HFSwinConfig(image_size=32, embed_dim=8, depths=[1], num_heads=[1], window_size=4))
@@ -70,7 +87,7 @@ def test_a_checkpoint_of_another_size_is_refused_by_name(tmp_path):
         load_swin(Swin(SwinConfig(16, (1,), (1,), 4, 4, 4.0, 0.0)), tmp_path)
     with pytest.raises(ValueError, match=r"encoder.layers.1.*is missing"):
         load_swin(Swin(SwinConfig(8, (1, 1), (1, 1), 4, 4, 4.0, 0.0)), tmp_path)
-    with pytest.raises(ValueError, match="no model.safetensors"):
+    with pytest.raises(ValueError, match="holds no weights"):
         load_swin(Swin(SwinConfig(8, (1,), (1,), 4, 4, 4.0, 0.0)), tmp_path / "nowhere")
 
 

@@ -61,6 +61,11 @@ class Bert(nn.Module):
         for layer in self.model.encoder.layer[config.trained_layers :]:
             layer.requires_grad_(False)
 
+    @property
+    def inert(self) -> dict[str, str]:
+        """Names below this module of parameters that cannot learn, with the reason."""
+        return {"*.attention.self.key.bias": "adds the same to all scores of a softmax"}
+
     def forward(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
         """(T, L) token ids and their mask to words (T, L, width), [CLS] and [SEP] included."""
         words = self.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
-from refseg.layers.fusion import Fused
+from refseg.layers.fusion import PWAM, Fused
 from refseg.types import ImageFeatures, TextFeatures
 
 if TYPE_CHECKING:
     from refseg.encoders.swin import Swin
 
 EncoderOutput = Literal["updated", "residual_ln"]
+
+
+# Layers of the fusion modules whose bias is the same for every pixel when it reaches an instance norm.
+_BEFORE_NORM = ("query", "pixel_out", "pixel_value", "word_value", "out", "value")
+_GATES = ("gate", "pixel_gate", "word_gate")
 
 
 class FusedSwin(nn.Module):
@@ -44,6 +49,19 @@ class FusedSwin(nn.Module):
         self.chain_words, self.output = chain_words, output
         norms = swin.config.channels if output == "residual_ln" else ()
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in norms)
+
+    @property
+    def inert(self) -> dict[str, str]:
+        """Names below this module of parameters that cannot learn, with the reason; see `Segmenter.inert`."""
+        softmax, norm = "adds the same to all scores of a softmax", "taken out by the instance norm behind it"
+        found = {"swin.*.attention.self.key.bias": softmax}
+        found |= {f"fusions.*.{name}.bias": norm for name in _BEFORE_NORM}
+        if any(isinstance(fusion, PWAM) for fusion in self.fusions):
+            found["fusions.*.key.bias"] = softmax
+        if self.output == "residual_ln":
+            last = len(self.fusions) - 1
+            found |= {f"fusions.{last}.{gate}.*": "only the residual leaves the last stage" for gate in _GATES}
+        return found
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """(B, 3, H, W) to the first stage's map, before any word."""

@@ -33,6 +33,11 @@ class PrototypeConfig:
     self_attention: bool
 
 
+def prototype_head(dim: int, width: int) -> nn.Sequential:
+    """The three-layer MLP that turns a query of width `dim` into a prototype of width `width`."""
+    return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, width))
+
+
 class PrototypeLayer(nn.Module):
     """Attention of the queries to one level, then among themselves if asked, then a feed-forward network; post-norm."""
 

@@ -45,16 +45,19 @@ class Segmenter(nn.Module, ABC):
         """
 
 
-def decay_groups(
-    module: nn.Module, lr: float, weight_decay: float, undecayed: tuple[str, ...], within: str = ""
-) -> list[dict[str, Any]]:
-    """Two groups: parameters under the prefix `within` whose name contains one of `undecayed` are not decayed."""
+def swin_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """The recipe of LAVT and its heirs: one rate; norms and position biases of the backbone are not decayed."""
     groups: list[dict[str, Any]] = [
         {"params": [], "lr": lr, "weight_decay": weight_decay},
         {"params": [], "lr": lr, "weight_decay": 0.0},
     ]
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            free = name.startswith(within) and any(part in name for part in undecayed)
-            groups[free]["params"].append(parameter)
+            undecayed = any(part in name for part in ("norm", "relative_position_bias_table"))
+            groups[name.startswith("encoder.swin.") and undecayed]["params"].append(parameter)
     return [group for group in groups if group["params"]]
+
+
+def inert_within(**parts: Any) -> dict[str, str]:
+    """What the named parts of a method call inert, with the names as the method sees them."""
+    return {f"{part}.{name}": reason for part, module in parts.items() for name, reason in module.inert.items()}

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refseg.encoders.bert import Bert, BertConfig
@@ -23,13 +22,10 @@ from refseg.encoders.swin import Swin, SwinConfig
 from refseg.layers.fused_swin import EncoderOutput, FusedSwin
 from refseg.layers.fusion import PWAM, VLBA
 from refseg.layers.pixel_decoder import PixelDecoder, PixelDecoderConfig, masked_mean
-from refseg.layers.prototype import PrototypeConfig, PrototypeGenerator
-from refseg.losses import dice, pixel_text, resize_target
-from refseg.methods.base import Segmenter, decay_groups
+from refseg.layers.prototype import PrototypeConfig, PrototypeGenerator, prototype_head
+from refseg.losses import Resolution, mask_losses
+from refseg.methods.base import Segmenter, inert_within, swin_groups
 from refseg.types import ImageFeatures, Output, TextFeatures
-
-# Layers of the fusion modules whose bias is the same for every pixel when it reaches an instance norm.
-_BEFORE_NORM = ("query", "pixel_out", "pixel_value", "word_value", "out", "value")
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ class LGFormerConfig:
     v2la: bool
     prototype: PrototypeConfig
     head_bias: bool
-    loss_resolution: Literal["stride4", "full"]
+    loss_resolution: Resolution
     pos_weight: float
     deep_supervision: bool
     dice_weight: float
@@ -108,9 +104,7 @@ class LGFormer(Segmenter):
         else:
             self.pooled_to_query = nn.Linear(dim, dim)
         self.generator = PrototypeGenerator(config.prototype, config.num_queries, dim, width) if config.v2la else None
-        self.head = nn.Sequential(
-            nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, width + config.head_bias)
-        )
+        self.head = prototype_head(dim, width + config.head_bias)
         if config.num_queries > 1:
             hidden = config.merge_hidden
             self.merge = nn.Sequential(
@@ -166,34 +160,19 @@ class LGFormer(Segmenter):
     def loss(self, output: Output, targets: Tensor) -> dict[str, Tensor]:
         """Pixel-text loss (eq. 12-13), summed over the layers under deep supervision, and the optional Dice term."""
         logits = output.aux.get("masks_by_layer", output.logits).float()  # (T, N, h, w)
-        if self.config.loss_resolution == "full":
-            logits = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
-        truth = resize_target(targets, (logits.shape[-2], logits.shape[-1]))
-        layers = logits.unbind(1)
-        terms = {"pixel_text": torch.stack([pixel_text(x, truth, self.config.pos_weight) for x in layers]).sum()}
-        if self.config.dice_weight:
-            terms["dice"] = self.config.dice_weight * torch.stack([dice(x, truth) for x in layers]).sum()
-        return terms
+        config = self.config
+        return mask_losses(logits, targets, config.loss_resolution, config.pos_weight, config.dice_weight)
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """One rate for all; norms and position biases of the encoder are not decayed (LAVT's recipe)."""
-        undecayed = ("norm", "relative_position_bias_table")
-        return decay_groups(self, lr, weight_decay, undecayed, within="encoder.swin.")
+        return swin_groups(self, lr, weight_decay)
 
     @property
     def inert(self) -> dict[str, str]:
         """Biases that a softmax or a norm takes out again, and what this configuration leaves without effect."""
-        softmax, norm = "adds the same to all scores of a softmax", "taken out by the instance norm behind it"
-        found = {"*.attention.self.key.bias": softmax}
-        found |= {f"encoder.fusions.*.{name}.bias": norm for name in _BEFORE_NORM}
-        if self.config.fusion == "pwam":
-            found["encoder.fusions.*.key.bias"] = softmax
-        if self.config.encoder_output == "residual_ln":
-            last = len(self.encoder.fusions) - 1
-            found[f"encoder.fusions.{last}.*_gate.*"] = "only the residual leaves the last stage"
-            found[f"encoder.fusions.{last}.gate.*"] = "only the residual leaves the last stage"
-            if self.config.pixel_decoder.mask_features == "bilinear":
-                found["encoder.norms.0.*"] = "no stride-4 map is read"
+        found = inert_within(encoder=self.encoder, text_encoder=self.text_encoder)
+        if self.config.encoder_output == "residual_ln" and self.config.pixel_decoder.mask_features == "bilinear":
+            found["encoder.norms.0.*"] = "no stride-4 map is read"
         if self.config.pixel_decoder.l2va and self.config.pixel_decoder.l2va_input == "sentence":
             one = "attention to a single key is 1 whatever the scores"
             found |= {f"*.l2va.{name}_proj_weight": one for name in "qk"} | {"pixel_decoder.word_position": one}
