@@ -10,12 +10,12 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --no-deps -c constraints.txt torch
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .[dev]
 	touch $@
 
 demo: install
-	$(BIN)/refseg segment examples/scene.png "the striped moon" "second heart from the left" --out out
+	$(BIN)/refseg segment examples/scene.png "the striped square" "rightmost heart" --out out
 	@echo "The pictures are in $(CURDIR)/out: scene.1.overlay.png and scene.2.overlay.png"
 
 test: install

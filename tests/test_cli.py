@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from PIL import Image
 from refseg.cli import main
 from refseg.data.rle import decode_rle
 from refseg.weights import save_model
-from tiny import tiny_model
+from tiny import tiny_model, tiny_network
 
 
 @pytest.fixture
@@ -103,6 +105,41 @@ def test_a_list_of_images_is_worked_through_and_resumed(refseg, model, photo, tm
     assert code == 0 and json.loads(said) == first
 
 
+def test_a_list_is_not_resumed_with_other_weights(refseg, model, photo, tmp_path):
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text('{"image": "photo.jpg", "expression": "red"}')
+    network = tiny_network("lgformer-shapes", seed=9)
+    save_model(replace(tiny_model(), network=network), tmp_path / "other")
+    found = []
+    for weights in (model, tmp_path / "other", model):
+        arguments = ("segment", "--list", tasks, "--model", weights, "--out", tmp_path / "out", "--json")
+        found.append(json.loads(refseg(*arguments)[1]))
+    assert found[0] == found[2] != found[1]
+
+
+def test_a_log_that_was_cut_or_damaged_does_not_stop_a_list(refseg, model, photo, tmp_path):
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text(json.dumps({"image": "photo.jpg", "expression": "kreis \u2028 🙂"}))
+    arguments = ("segment", "--list", tasks, "--model", model, "--out", tmp_path / "out", "--json")
+    first = refseg(*arguments)[1]
+    log = tmp_path / "out" / "segments.jsonl"
+    good = log.read_bytes()
+    log.write_bytes(b"[1]\n{}\n" + good + '{"expression": "🙂'.encode()[:-2])
+    code, said, _ = refseg(*arguments)
+    assert code == 0 and said == first and log.read_bytes().count(good) == 1
+
+
+def test_a_full_disk_is_said_in_one_line(refseg, photo, tmp_path, monkeypatch):
+    def full(*_):
+        raise RuntimeError("I/O error: No space left on device (os error 28)\nmore")
+
+    monkeypatch.setattr("refseg.weights.save_file", full)
+    arguments = ("train", "lgformer-shapes", "--out", tmp_path / "run", "--steps", 1, "--workers", 0, "--eval-limit", 1)
+    code, _, err = refseg(*arguments, "--device", "cpu")
+    last = err.strip().splitlines()[-1]
+    assert code == 2 and "No space left" in last and last.startswith("refseg: ") and "Traceback" not in err
+
+
 def test_a_bad_image_in_a_list_is_reported_and_the_rest_is_done(refseg, model, photo, tmp_path):
     tasks = tmp_path / "tasks.jsonl"
     tasks.write_text('{"image": "none.jpg", "expression": "red"}\n{"image": "photo.jpg", "expression": "red"}\n')
@@ -119,6 +156,7 @@ def test_a_bad_image_in_a_list_is_reported_and_the_rest_is_done(refseg, model, p
         ('\n{"image": 3, "expression": "red"}', 'line 2: needs "image"'),
         ("[1]", "line 1: '[1]'"),
         ('{"image": "x.jpg", "expression": " "}', "line 1: expression ' ': empty"),
+        ('{"image": "x.jpg", "expression": "a", "expressions": ["b"]}', "either"),
     ],
 )
 def test_a_list_that_is_none_is_refused(refseg, model, tmp_path, content, message):
@@ -147,13 +185,21 @@ def unwritable(tmp_path):
         (("segment", "PHOTO", "red", "--list", "x"), "one of the two"),
         (("segment", "--list", "NONE"), "NONE: no such file"),
         (("segment", "PHOTO", "red", "--device", "toaster"), "toaster"),
+        (("segment", "LONG", "red"), "damaged, truncated or unreadable image (File name too long)"),
+        (("segment", "PHOTO", "red \ud83d"), "not valid Unicode"),
+        (("train", "lgformer-shapes", "--out", "OUT", "--seed", "99999999999"), "--seed"),
+        (("segment", "PHOTO", "red", "--device", "meta"), "meta"),
+        ((), ""),
         (("eval", "nothing"), "model 'nothing': not found"),
         (("eval", "MODEL", "--data", "coco"), "data 'coco': unknown; accepted are refshapes"),
         (("eval", "MODEL", "--split", "test"), "'test'"),
         (("eval", "MODEL", "--split", "train"), "endless"),
         (("eval", "MODEL", "--words", "none"), "accepted are true, shuffled, swapped"),
         (("eval", "MODEL", "--limit", "0"), "--limit"),
-        (("train", "lgformer-big", "--out", "OUT"), "preset 'lgformer-big': unknown; accepted are lgformer,"),
+        (
+            ("train", "lgformer-big", "--out", "OUT"),
+            "'lgformer-big': unknown; accepted are alignformer, lgformer,",
+        ),
         (("train", "lgformer", "--out", "OUT", "--encoders", "NONE"), "holds no folder"),
         (("train", "lgformer-shapes", "--out", "OUT", "--data", "x"), "data 'x': unknown"),
         (("train", "lgformer-shapes"), "--out"),
@@ -164,17 +210,21 @@ def unwritable(tmp_path):
 def test_bad_input_is_one_line_and_exit_code_2(refseg, model, photo, tmp_path, arguments, message):
     (tmp_path / "TEXT").write_text("hello")
     names = {"PHOTO": photo, "MODEL": model, "UNWRITABLE": unwritable(tmp_path)}
+    names["LONG"] = tmp_path / ("x" * 300 + ".png")
     names |= {name: tmp_path / name for name in ("NONE", "TEXT", "OUT")}
     code, said, err = refseg(*(names.get(argument, argument) for argument in arguments))
     assert code == 2, err
     assert message in err.replace(str(tmp_path / "NONE"), "NONE")
-    assert err.startswith("refseg: ") and err.count("\n") == 1 and "Traceback" not in err
-    assert not said
+    assert "Traceback" not in err
+    if arguments:
+        assert err.startswith("refseg: ") and err.count("\n") == 1
+        assert not said
     assert not (tmp_path / "OUT" / "checkpoint.pt").exists()
 
 
 def test_debug_shows_the_traceback(refseg):
-    code, _, err = refseg("--debug", "segment", "none.png", "red")
+    for arguments in (("--debug", "segment", "none.png", "red"), ("segment", "none.png", "red", "--debug")):
+        code, _, err = refseg(*arguments)
     assert code == 2 and "Traceback" in err and err.splitlines()[-1].startswith("refseg: none.png")
 
 
@@ -203,16 +253,26 @@ def test_eval_prints_kinds_and_baselines(refseg, model):
         assert text in said
 
 
-def test_train_resume_eval_and_segment_fit_together(refseg, photo, tmp_path):
+def test_train_resume_eval_and_segment_fit_together(refseg, photo, tmp_path, monkeypatch):
     out = tmp_path / "run"
-    arguments = ("train", "lgformer-shapes", "--out", out, "--steps", 2, "--save-every", 1, "--eval-every", 1,
+    arguments = ("train", "lgformer-shapes", "--out", out, "--steps", 2, "--save-every", 9, "--eval-every", 9,
                  "--eval-limit", 2, "--workers", 0, "--device", "cpu")  # fmt: skip
-    code, said, _ = refseg(*arguments)
-    assert code == 0 and "trained 2 steps" in said
+    from refseg.training import loop
+
+    step = loop.take_step
+
+    def interrupted(*given):  # Ctrl-C during the first step
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(*given)
+
+    monkeypatch.setattr(loop, "take_step", interrupted)
+    code, _, err = refseg(*arguments)
+    assert code == 130 and "interrupted" in err and (out / "checkpoint.pt").is_file()
+    monkeypatch.setattr(loop, "take_step", step)
     code, _, err = refseg(*arguments)
     assert code == 2 and "holds a run already" in err
     code, said, _ = refseg(*arguments, "--resume")
-    assert code == 0
+    assert code == 0 and "trained 2 steps" in said
     assert refseg("eval", out / "best", "--limit", 2, "--json")[0] == 0
     assert refseg("segment", photo, "red", "--model", out / "last", "--out", tmp_path)[0] == 0
 

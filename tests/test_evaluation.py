@@ -75,9 +75,9 @@ def test_swapped_words_belong_to_another_target_of_the_same_image():
 
 
 def test_shuffled_words_come_from_another_image():
-    for sample, _, texts in ask(DATA, words="shuffled"):
-        own = {expression.sent_id for expression in sample.expressions}
-        assert own and texts
+    for index, (sample, numbers, texts) in enumerate(ask(DATA, words="shuffled")):
+        other = [expression.text for expression in DATA[(index + 15) % 30].expressions]
+        assert numbers == list(range(len(sample.expressions))) and set(texts) <= set(other)
     scores, _ = evaluate(Oracle(DATA), DATA, words="shuffled")
     assert scores.summary()["mIoU"] < 0.2
 

@@ -43,7 +43,11 @@ def imports(path: Path, only_runtime: bool = True) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found |= {node.module or ""}
+            if node.module == "refseg":
+                homes = {"Predictor": "refseg.predictor", "Prediction": "refseg.types", "list_models": "refseg.weights"}
+                found |= {homes.get(alias.name, "refseg") for alias in node.names}
+            else:
+                found |= {node.module or ""}
     return found
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -56,10 +58,26 @@ def test_other_images_than_rgb(predictor, tmp_path):
         assert predictor(given, "red").mask.shape == (70, 110)
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\t\n", None, 3])
+@pytest.mark.parametrize("text", ["", "   ", "\t\n", "\u200b", None, 3])
 def test_an_empty_expression_is_refused(predictor, text):
-    with pytest.raises(ValueError, match="empty"):
-        predictor(image(), [text])
+    for given in (text, [text]):
+        with pytest.raises(ValueError, match="empty"):
+            predictor(image(), given)
+
+
+def test_broken_unicode_is_refused(predictor):
+    with pytest.raises(ValueError, match="not valid Unicode"):
+        predictor(image(), "red \ud83d")
+
+
+def test_many_expressions_are_answered_in_parts(predictor, monkeypatch):
+    texts = ["red", "blue", "left", "big", "small"]
+    whole = predictor(image(), texts, details=True)
+    monkeypatch.setattr("refseg.predictor.AT_ONCE", 2)
+    parts = predictor(image(), texts, details=True)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(a.logits, b.logits, rtol=1e-3, atol=1e-5)
+        assert a.details["prototype"].shape == b.details["prototype"].shape
 
 
 def test_a_long_expression_is_cut_with_a_warning(predictor):
@@ -89,9 +107,11 @@ def test_public_names():
         refseg.Predicter  # noqa: B018
 
 
-def test_the_readme_lines_work():
-    from refseg.data.shapes import RefShapes
-
-    predictor = refseg.Predictor.from_pretrained("lgformer-shapes")
-    sample = RefShapes("refshapes", "val")[0]
-    assert predictor(sample.image, sample.expressions[0].text).mask.shape == sample.image.shape[:2]
+def test_the_lines_of_the_readme_work(monkeypatch):
+    root = Path(__file__).parents[1]
+    lines = (root / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(root)
+    names: dict[str, object] = {}
+    exec(lines, names)
+    with Image.open(root / "examples" / "scene.png") as scene:
+        assert names["mask"].shape == scene.size[::-1] and names["mask"].any()

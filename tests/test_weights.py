@@ -70,7 +70,7 @@ def test_weights_of_another_model_are_refused_by_name(folder):
     tensors["extra"] = tensors.pop("head.2.bias")
     save_file(tensors, weights)
     edit(folder, sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
-    with pytest.raises(ValueError, match=r"head.2.bias is missing; extra is unknown; head.0.weight is \(3, 16\)"):
+    with pytest.raises(ValueError, match=r"head.2.bias is missing; extra is unknown; head.0.weight is \(3, 24\)"):
         load_model(str(folder))
     weights.write_text("no weights")
     edit(folder, sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
@@ -81,8 +81,11 @@ def test_weights_of_another_model_are_refused_by_name(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "unet"}, "method 'unet' is unknown; known are lgformer"),
+        ({"method": "unet"}, "method 'unet' is unknown; known are alignformer, lavt, lgformer"),
         ({"model": {"swin": 3}}, "missing"),
+        ({"format": 2}, "format 2; this version reads format 1"),
+        ({"input": {"size": [0, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": 9}}, "must be positive"),
+        ({"input": {"size": [64, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": 99}}, "takes .* and 32"),
         ({"input": {"size": [64, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": "many"}}, "'many'"),
     ],
 )
@@ -118,7 +121,7 @@ def test_hub_names_go_to_the_hub(monkeypatch, tmp_path):
     assert find_model("some/model") == tmp_path == find_model("hf:some/model")
     assert asked[0] == ("some/model", ("config.json", "model.safetensors", "tokenizer.json"))
     with pytest.raises(
-        ValueError, match=r"some/absent: cannot be read from the Hugging Face hub \(401 Client Error\)$"
+        ValueError, match=r"no such folder, and some/absent: cannot be read from the .* hub \(401 Client Error\)$"
     ):
         find_model("some/absent")
 
@@ -140,6 +143,29 @@ def test_configs_are_checked_field_by_field():
             config_from_dict(kind, stored | change)
 
 
+def test_impossible_widths_are_refused(folder):
+    for key, value in (("embed_dim", -8), ("heads", [1, 2, 2, 0])):
+        file = folder / "config.json"
+        config = json.loads(file.read_text())
+        before = file.read_text()
+        config["model"]["swin"][key] = value
+        file.write_text(json.dumps(config))
+        with pytest.raises(ValueError, match="not the config of a model"):
+            load_model(str(folder))
+        file.write_text(before)
+
+
+def test_a_model_that_cannot_be_written_leaves_the_old_one(folder, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("disk full\nand more")
+
+    monkeypatch.setattr("refseg.weights.save_file", fail)
+    with pytest.raises(OSError, match=r"cannot be written \(disk full\)$"):
+        save_model(tiny_model(), folder)
+    load_model(str(folder))
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
@@ -148,7 +174,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         beside.write_text("half")
         raise RuntimeError("stopped")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(OSError, match="stopped"):
         write_beside(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

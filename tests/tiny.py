@@ -17,7 +17,7 @@ SIZE = (64, 64)
 LGFORMER = {
     "swin.embed_dim": 8, "swin.depths": (1, 1, 2, 1), "swin.heads": (1, 2, 2, 2), "swin.window": 4,
     "swin.drop_path": 0.0,
-    "bert.vocab": TOKENIZER.size, "bert.width": 16, "bert.layers": 2, "bert.heads": 2, "bert.ffn": 32,
+    "bert.vocab": TOKENIZER.size, "bert.width": 24, "bert.layers": 2, "bert.heads": 2, "bert.ffn": 32,
     "bert.positions": 32, "bert.dropout": 0.0, "bert.trained_layers": 2,
     "pixel_decoder.width": 16, "pixel_decoder.heads": 2, "pixel_decoder.points": 2, "pixel_decoder.ffn": 32,
     "pixel_decoder.l2va_ffn_width": 32, "prototype.heads": 2, "prototype.ffn": 32, "merge_hidden": 8,
@@ -38,7 +38,7 @@ def tiny(name: str) -> Preset:
         changes |= {"pixel_decoder.max_tokens": 20}
     size = InputConfig(SIZE, preset.input.mean, preset.input.std, max_tokens=20)
     model = override(preset.model, changes)
-    return replace(preset, model=model, input=size, encoders=None, tokenizer="refshapes")
+    return replace(preset, model=model, input=size, encoders=None)
 
 
 def tiny_network(name: str, seed: int = 0) -> Segmenter:

@@ -18,6 +18,8 @@ app = typer.Typer(
     help="Referring image segmentation: an image and a sentence go in, the mask of that one object comes out.",
 )
 
+INTERRUPTED = 130  # the shell's code for Ctrl-C; typer returns it or raises, depending on its version
+
 ModelOption = Annotated[str, typer.Option(help="Packaged name, folder, or user/name on the Hugging Face hub.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; CUDA where there is one by default.")]
@@ -65,9 +67,10 @@ def segment(
         raise ValueError(f"{len(given)} argument(s): an image and at least one expression are accepted, or --list FILE")
     if list_file is not None:
         tasks = read_list(list_file)
+        predictor = _predictor(model, device)
         prepare_folder(out)
         results, problems = [], []
-        for done, problem in segment_list(_predictor(model, device), tasks, out):
+        for done, problem in segment_list(predictor, tasks, out):
             results += done
             if problem:
                 problems.append(problem)
@@ -75,7 +78,7 @@ def segment(
             elif not as_json:
                 _print_segments(done)
         if as_json:
-            typer.echo(json.dumps(results, ensure_ascii=False))
+            typer.echo(json.dumps(results))
         if problems:
             raise typer.Exit(2)
         return
@@ -85,12 +88,12 @@ def segment(
     for text in given[1:]:
         check_expression(text)
     image = Path(given[0])
-    read_image(image)  # a bad image is said before the model is loaded
+    pixels = read_image(image)  # a bad image is said before the model is loaded
+    predictor = _predictor(model, device)
     prepare_folder(out)
-    numbers = tuple(range(1, len(given)))
-    results = segment_image(_predictor(model, device), image, tuple(given[1:]), numbers, out)
+    results = segment_image(predictor, image, pixels, tuple(given[1:]), tuple(range(1, len(given))), out)
     if as_json:
-        typer.echo(json.dumps(results, ensure_ascii=False))
+        typer.echo(json.dumps(results))
     else:
         _print_segments(results)
 
@@ -133,7 +136,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, last and best weights.")],
     data: DataOption = "refshapes",
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; the preset's by default.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and expressions.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, order and expressions.")] = 0,
     resume: Annotated[bool, typer.Option(help="Go on where the run in --out stopped.")] = False,
     encoders: Annotated[Path | None, typer.Option(help="Folder with the published encoder weights.")] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
@@ -227,25 +230,36 @@ class _Bar:
 
 
 def _complain(message: str) -> None:
-    typer.echo(f"refseg: {message}", err=True)
+    """One line on stderr; of an error that carries a worker's traceback, its last line."""
+    told = _last_line(message) if "Traceback" in message else message.replace("\n", " ")
+    typer.echo(f"refseg: {told}", err=True)
+
+
+def _last_line(message: object) -> str:
+    lines = str(message).strip().splitlines()
+    return lines[-1] if lines else type(message).__name__
 
 
 def main() -> None:
     """Runs the command line; an error is one line on stderr and exit code 2, or a traceback with --debug."""
     debug = "--debug" in sys.argv[1:]
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]  # it may stand anywhere
     warnings.showwarning = lambda message, *_args, **_kwargs: _complain(f"warning: {message}")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:
         code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted; what was written is kept")
-        sys.exit(130)
+        code = INTERRUPTED
     except Exception as error:
         usage = getattr(error, "format_message", None)  # of typer's own errors, whose classes are not public
-        if usage is None and not isinstance(error, ValueError | OSError | FloatingPointError):
+        full = isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)
+        if usage is None and not full and not isinstance(error, ValueError | OSError | FloatingPointError):
             raise
         if debug:
             traceback.print_exc()
-        _complain((usage() if usage else str(error)).replace("\n", " "))
+        if said := usage() if usage else f"not enough memory ({_last_line(error)})" if full else str(error):
+            _complain(said)
         sys.exit(2)
+    if code == INTERRUPTED:
+        _complain("interrupted; what was written is kept")
     sys.exit(code if isinstance(code, int) else 0)

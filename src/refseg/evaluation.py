@@ -111,7 +111,7 @@ class WithBaselines(Data, Protocol):
 
 
 def evaluate_baselines(data: WithBaselines, limit: int | None = None) -> dict[str, Scores]:
-    """Scores what can be had without a model, on the same expressions as `evaluate`."""
+    """Scores what can be had without a model, with the true words."""
     scores: dict[str, Scores] = {}
     for index, (sample, numbers, _) in enumerate(ask(data, limit)):
         for name, masks in data.baselines(index).items():

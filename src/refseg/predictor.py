@@ -17,6 +17,7 @@ from refseg.data.transforms import image_to_pixels, logits_to_image
 from refseg.types import Output, Prediction
 from refseg.weights import DEFAULT_MODEL, Model, load_model
 
+AT_ONCE = 64  # expressions in one pass of the network
 ImageLike = str | Path | Image.Image | np.ndarray
 
 
@@ -70,7 +71,7 @@ class Predictor:
             ValueError: The image cannot be read, or an expression is empty.
         """
         pixels = read_image(image)
-        expressions = [expression] if isinstance(expression, str) else list(expression)
+        expressions = list(expression) if isinstance(expression, list | tuple) else [expression]
         for text in expressions:
             check_expression(text)
         if not expressions:
@@ -79,9 +80,9 @@ class Predictor:
         for row in self.model.tokenizer(expressions, limit).cut:
             message = f"expression {expressions[row]!r} is longer than the {limit} tokens this model reads: cut"
             warnings.warn(message, stacklevel=2)
-        outputs, logits = self.answer([pixels], [expressions], details)
+        shown, logits = self.answer([pixels], [expressions], details)
         found = [
-            make_prediction(text, logits[0][i], {k: v[i].float().cpu().numpy() for k, v in outputs.details.items()})
+            make_prediction(text, logits[0][i], {k: v[i].float().cpu().numpy() for k, v in shown.items()})
             for i, text in enumerate(expressions)
         ]
         return found[0] if isinstance(expression, str) else found
@@ -89,8 +90,8 @@ class Predictor:
     @torch.inference_mode()
     def answer(
         self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
-    ) -> tuple[Output, list[Tensor]]:
-        """Answers all expressions of several images in one pass.
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Answers all expressions of several images; every image is encoded once.
 
         Args:
             images: B arrays (H_b, W_b, 3) uint8.
@@ -98,18 +99,24 @@ class Predictor:
             details: Passed to the method.
 
         Returns:
-            The method's output for all T expressions, and per image the logits (T_b, H_b, W_b) at its own size.
+            The method's details of all T expressions, and per image the logits (T_b, H_b, W_b) at its own size.
         """
         config = self.model.input
         flat = [text for texts in expressions for text in texts]
         tokens = self.model.tokenizer(flat, config.max_tokens)
         pixels = torch.stack([image_to_pixels(image, config) for image in images]).to(self.device)
         index = torch.tensor([b for b, texts in enumerate(expressions) for _ in texts], device=self.device)
-        text = self.network.encode_text(tokens.ids.to(self.device), tokens.mask.to(self.device))
-        output: Output = self.network(self.network.encode_image(pixels), text, index, details=details)
-        parts = output.logits.split([len(texts) for texts in expressions])
+        encoded = self.network.encode_image(pixels)
+        logits, shown = [], []
+        for part in torch.arange(len(flat)).split(AT_ONCE):  # bounds the memory, however many expressions there are
+            ids, mask = tokens.ids[part].to(self.device), tokens.mask[part].to(self.device)
+            output: Output = self.network(encoded, self.network.encode_text(ids, mask), index[part], details=details)
+            logits.append(output.logits)
+            shown.append(output.details)
+        parts = torch.cat(logits).split([len(texts) for texts in expressions])
         sizes = [(image.shape[0], image.shape[1]) for image in images]
-        return output, [logits_to_image(part, size) for part, size in zip(parts, sizes, strict=True)]
+        every = {name: torch.cat([some[name] for some in shown]) for name in shown[0]}
+        return every, [logits_to_image(part, size) for part, size in zip(parts, sizes, strict=True)]
 
 
 def pick_device(name: str | torch.device | None) -> torch.device:
@@ -120,8 +127,8 @@ def pick_device(name: str | torch.device | None) -> torch.device:
     """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device {str(name)!r}: not available; cpu, cuda or cuda:N is accepted") from error
     return device
 
@@ -130,10 +137,14 @@ def check_expression(text: Any) -> None:
     """Refuses what says nothing.
 
     Raises:
-        ValueError: The expression is not a string, or is empty or blank.
+        ValueError: The expression is not a string, not valid Unicode, or has nothing to read in it.
     """
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not any(c.isprintable() and not c.isspace() for c in text):
         raise ValueError(f"expression {text!r}: empty; a few words that name one object are accepted")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"expression {text!r}: not valid Unicode; a few words are accepted") from error
 
 
 def make_prediction(text: str, logits: Tensor, details: dict[str, np.ndarray] | None = None) -> Prediction:

@@ -30,7 +30,7 @@ class Recipe:
     Attributes:
         steps: Optimiser steps.
         images_per_batch: Images of a step.
-        expressions_per_image: At most this many expressions of an image in one step; the papers use 1.
+        expressions_per_image: At most this many expressions of an image in one step; 1 in the papers, of a reference.
         lr: Learning rate of AdamW.
         weight_decay: Decoupled weight decay.
         warmup: Steps over which the rate grows from 0; the papers have none.
@@ -73,8 +73,8 @@ class Preset:
         model: The method's config.
         input: What the model wants to see.
         recipe: How it is trained.
-        encoders: Published encoder weights, None for presets that learn from scratch.
-        tokenizer: "refshapes" for the packaged word pieces, "published" for the one of the text encoder.
+        encoders: Published encoder weights and their tokenizer; None for presets that learn from scratch with the
+            packaged word pieces.
         source: Table of the paper that the row is from.
         scores: The paper's scores, in percent as printed, by "data split metric".
         note: What a reader should know about the row.
@@ -86,7 +86,6 @@ class Preset:
     input: InputConfig
     recipe: Recipe
     encoders: Encoders | None
-    tokenizer: Literal["refshapes", "published"]
     source: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
@@ -145,7 +144,6 @@ LGFORMER = Preset(
     input=PAPER_INPUT,
     recipe=PAPER_RECIPE,
     encoders=SWIN_B_BERT,
-    tokenizer="published",
     source="LGFormer Table 1 (and the last rows of Tables 2 and 4 to 6)",
     scores={
         "refcoco val oIoU": 74.69, "refcoco testA oIoU": 77.81, "refcoco testB oIoU": 70.66,
@@ -180,7 +178,6 @@ ALIGNFORMER = Preset(
     input=PAPER_INPUT,
     recipe=PAPER_RECIPE,
     encoders=SWIN_B_BERT,
-    tokenizer="published",
     source="AlignFormer Table 1",
     scores={
         "refcoco val oIoU": 73.73, "refcoco testA oIoU": 77.00, "refcoco testB oIoU": 70.64,
@@ -203,7 +200,6 @@ LAVT = Preset(
     input=PAPER_INPUT,
     recipe=PAPER_RECIPE,
     encoders=SWIN_B_BERT,
-    tokenizer="published",
     source="LAVT, the baseline of all five papers",
     scores={
         "refcoco val oIoU": 72.73, "refcoco val mIoU": 74.46, "refcoco testA mIoU": 76.89, "refcoco testB mIoU": 70.94,
@@ -257,7 +253,7 @@ def _compact() -> list[Preset]:
     return [
         Preset(
             name=f"{method}-shapes", method=method, model=model, input=COMPACT_INPUT, recipe=COMPACT_RECIPE,
-            encoders=None, tokenizer="refshapes", source=f"{method}, small widths, on RefShapes", note=note,
+            encoders=None, source=f"{method}, small widths, on RefShapes", note=note,
         )
         for method, (model, note) in models.items()
     ]  # fmt: skip

@@ -48,7 +48,7 @@ def evaluation_report(
 
 
 def _guessed(scores: Scores) -> dict[str, Any]:
-    return {**scores.summary(), "by_kind": scores.by_kind()}
+    return {"expressions": len(scores.pairs), **scores.summary(), "by_kind": scores.by_kind()}
 
 
 def evaluation_table(report: dict[str, Any]) -> Table:
@@ -68,8 +68,9 @@ def evaluation_table(report: dict[str, Any]) -> Table:
         row(f"  {kind}", numbers, numbers["expressions"])
     table.add_section()
     for guesser, numbers in report["baselines"].items():
-        row(guesser, numbers, report["expressions"])
-    table.caption = f"{report['images']} images, {report['seconds']} s"
+        row(f"{guesser} (true words)" if report["words"] != "true" else guesser, numbers, numbers["expressions"])
+    loss = " + ".join(report["training"].get("loss", ["unknown"]))
+    table.caption = f"{report['images']} images, {report['seconds']} s; trained with the loss {loss}"
     return table
 
 
@@ -77,7 +78,7 @@ def models_report() -> dict[str, Any]:
     """Packaged models with how they were trained, and all presets with their switches and the papers' scores."""
     packaged = []
     for name in packaged_models():
-        config = json.loads((PACKAGED / name / "config.json").read_text())
+        config = json.loads((PACKAGED / name / "config.json").read_text(encoding="utf-8"))
         packaged.append(
             {
                 "name": name,
@@ -105,13 +106,14 @@ def models_report() -> dict[str, Any]:
 def models_table(report: dict[str, Any]) -> list[Table]:
     """The same as two tables."""
     packaged = Table(title="models with weights in the package")
-    for column in ("model", "method", "trained on", "steps", "val mIoU %"):
+    for column in ("model", "method", "trained on", "steps", "loss", "val mIoU %"):
         packaged.add_column(column)
     for entry in report["packaged"]:
         training = entry["training"]
         miou = 100 * training["val"]["mIoU"]
         name = entry["name"] + (" (default)" if entry["default"] else "")
-        packaged.add_row(name, entry["method"], training["data"], str(training["steps"]), f"{miou:.1f}")
+        loss = " + ".join(training["loss"])
+        packaged.add_row(name, entry["method"], training["data"], str(training["steps"]), loss, f"{miou:.1f}")
     known = Table(title="presets for `refseg train`")
     for column in ("preset", "from", "score of the paper, %"):
         known.add_column(column)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,27 +44,36 @@ def prepare_folder(out: Path) -> None:
     Raises:
         ValueError: They cannot.
     """
-    probe = out / ".refseg-write-test"
+    probe = out / f".refseg-write-test-{os.getpid()}"
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise ValueError(f"{out}: cannot be written to ({error.strerror}); a writable folder is accepted") from error
 
 
 def segment_image(
-    predictor: Predictor, image: Path, expressions: tuple[str, ...], numbers: tuple[int, ...], out: Path
+    predictor: Predictor,
+    image: Path,
+    pixels: np.ndarray,
+    expressions: tuple[str, ...],
+    numbers: tuple[int, ...],
+    out: Path,
 ) -> list[dict[str, Any]]:
     """Answers all expressions of one image and writes a mask and an overlay for each.
 
+    Args:
+        predictor: Who answers.
+        image: Path of the image, for the names of the files.
+        pixels: (H, W, 3) uint8, the image itself.
+        expressions: What is asked.
+        numbers: K of each expression's files.
+        out: Folder of the files.
+
     Returns:
         Per expression the object that `--json` prints.
-
-    Raises:
-        ValueError: The image or an expression cannot be used.
     """
-    pixels = read_image(image)
     results = []
     for number, prediction in zip(numbers, predictor(pixels, expressions), strict=True):
         results.append(write_prediction(image, pixels, prediction, number, out))
@@ -108,8 +118,9 @@ def read_list(path: Path) -> list[Task]:
         if row is None:
             continue
         texts = row.get("expressions", [row.get("expression")])
-        if not isinstance(row.get("image"), str) or not isinstance(texts, list) or not texts:
-            raise ValueError(f'{path} line {line}: needs "image" and "expression", or a list "expressions"')
+        both = "expression" in row and "expressions" in row
+        if both or not isinstance(row.get("image"), str) or not isinstance(texts, list) or not texts:
+            raise ValueError(f'{path} line {line}: needs "image" and either "expression" or a list "expressions"')
         for text in texts:
             try:
                 check_expression(text)
@@ -124,7 +135,7 @@ def read_list(path: Path) -> list[Task]:
 
 def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error.reason})") from error
     for number, text in enumerate(lines, start=1):
@@ -147,24 +158,25 @@ def segment_list(predictor: Predictor, tasks: list[Task], out: Path) -> Iterator
         Per task the results and an empty string, or no results and what was wrong with the image.
     """
     log = out / "segments.jsonl"
-    model = predictor.model.name
+    model = predictor.model.sha256  # a name may stand for other weights the next time
     done = _done(log, model)
+    if log.is_file() and not log.read_bytes().endswith(b"\n"):  # an earlier run was stopped in the middle of a line
+        with log.open("a", encoding="utf-8") as file:
+            file.write("\n")
     for task in tasks:
         keys = [(str(task.image), text, number) for text, number in zip(task.expressions, task.numbers, strict=True)]
         if all(key in done for key in keys):
             yield [done[key] for key in keys], ""
             continue
         try:
-            results = segment_image(predictor, task.image, task.expressions, task.numbers, out)
+            pixels = read_image(task.image)
         except ValueError as error:
             yield [], f"line {task.line}: {error}"
             continue
-        cut = log.is_file() and not log.read_bytes().endswith(b"\n")
+        results = segment_image(predictor, task.image, pixels, task.expressions, task.numbers, out)
         with log.open("a", encoding="utf-8") as file:
-            if cut:  # an earlier run was stopped in the middle of a line
-                file.write("\n")
             for result, number in zip(results, task.numbers, strict=True):
-                file.write(json.dumps({"model": model, "number": number, **result}, ensure_ascii=False) + "\n")
+                file.write(json.dumps({"model": model, "number": number, **result}) + "\n")
         yield results, ""
 
 
@@ -173,12 +185,12 @@ def _done(log: Path, model: str) -> dict[tuple[str, str, int], dict[str, Any]]:
     found: dict[tuple[str, str, int], dict[str, Any]] = {}
     if not log.is_file():
         return found
-    for text in log.read_text(encoding="utf-8").splitlines():
+    for text in log.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             entry = json.loads(text)
-        except json.JSONDecodeError:
+            number, same = entry.pop("number"), entry.pop("model") == model
+            if same and Path(entry["mask"]).is_file() and Path(entry["overlay"]).is_file():
+                found[entry["image"], entry["expression"], number] = entry
+        except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
             continue
-        number = entry.pop("number")
-        if entry.pop("model") == model and Path(entry["mask"]).is_file() and Path(entry["overlay"]).is_file():
-            found[entry["image"], entry["expression"], number] = entry
     return found

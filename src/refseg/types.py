@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
     """One object that is referred to.
 
@@ -46,7 +46,7 @@ class Expression:
     kind: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One image with everything that is asked about it.
 
@@ -67,7 +67,7 @@ class Sample:
         return self.references[self.expressions[index].reference].mask
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """What one training step reads.
 
@@ -99,7 +99,7 @@ class Batch:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageFeatures:
     """Everything a method computes from the pixels before the text enters.
 
@@ -112,7 +112,7 @@ class ImageFeatures:
     size: tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextFeatures:
     """Words and sentence.
 
@@ -127,7 +127,7 @@ class TextFeatures:
     sentence: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Output:
     """What a method returns for T expressions.
 
@@ -142,7 +142,7 @@ class Output:
     details: dict[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """The answer to one expression, at the image's own size.
 

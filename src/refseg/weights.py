@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import types
+import shutil
 import typing
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ class Model:
         input: What it wants to see.
         tokenizer: Turns sentences into its token ids.
         training: How its weights came to be (steps, data, scores), as stored.
+        sha256: Hash of its weights file; empty while it has none.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Model:
     input: InputConfig
     tokenizer: Tokenizer
     training: dict[str, Any]
+    sha256: str = ""
 
 
 def packaged_models() -> list[str]:
@@ -78,8 +80,6 @@ def config_from_dict(kind: Any, data: Any, where: str = "config") -> Any:
         if len(kinds) == len(data):
             pairs = enumerate(zip(kinds, data, strict=True))
             return tuple(config_from_dict(k, x, f"{where}[{i}]") for i, (k, x) in pairs)
-    if origin is types.UnionType and data is None and type(None) in inner:
-        return None
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
         return float(data)
     if isinstance(kind, type) and type(data) is kind:
@@ -109,7 +109,11 @@ def build(preset: Preset, encoders: Path | None = None) -> Model:
 
 
 def write_beside(path: Path, write: typing.Callable[[Path], object]) -> None:
-    """Writes a file under another name, flushes it and renames it, so that `path` is never half written."""
+    """Writes a file under another name, flushes it and renames it, so that `path` is never half written.
+
+    Raises:
+        OSError: It cannot be written; says why in one line.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -120,12 +124,38 @@ def write_beside(path: Path, write: typing.Callable[[Path], object]) -> None:
         os.umask(umask)
         beside.chmod(0o666 & ~umask)  # some writers create their file for the owner alone
         beside.replace(path)
+    except OSError:
+        raise
+    except Exception as error:  # the libraries' writers wrap a full disk in errors of their own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise OSError(f"{path}: cannot be written ({reason})") from error
     finally:
         beside.unlink(missing_ok=True)
 
 
 def save_model(model: Model, folder: Path, half: bool = False) -> None:
-    """Writes a model's folder; `half` stores float16."""
+    """Writes a model's folder beside the old one and swaps them, so that its files always fit together.
+
+    Args:
+        model: What to write.
+        folder: Its folder.
+        half: Store float16.
+
+    Raises:
+        OSError: It cannot be written; what was there stays.
+    """
+    beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("part", "old"))
+    try:
+        _write_model(model, beside, half)
+        if folder.exists():
+            folder.rename(old)
+        beside.rename(folder)
+    finally:
+        for leftover in (beside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _write_model(model: Model, folder: Path, half: bool) -> None:
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
@@ -141,7 +171,8 @@ def save_model(model: Model, folder: Path, half: bool = False) -> None:
         "training": model.training,
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
     }
-    write_beside(folder / "config.json", lambda path: path.write_text(json.dumps(config, indent=1) + "\n"))
+    text = json.dumps(config, indent=1) + "\n"
+    write_beside(folder / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def find_model(name: str) -> Path:
@@ -156,7 +187,10 @@ def find_model(name: str) -> Path:
         return Path(name)
     hub = name.removeprefix("hf:")
     if hub.count("/") == 1 and not name.startswith((".", "/")) and not hub.endswith("/"):
-        return from_hub(hub, ["config.json", "model.safetensors", "tokenizer.json"])
+        try:
+            return from_hub(hub, ["config.json", "model.safetensors", "tokenizer.json"])
+        except ValueError as error:
+            raise ValueError(f"model {name!r}: no such folder, and {error}") from error
     accepted = f"a packaged model ({', '.join(packaged_models())}), a folder, or user/name on the Hugging Face hub"
     raise ValueError(f"model {name!r}: not found; accepted is {accepted}")
 
@@ -189,20 +223,29 @@ def load_model(name: str) -> Model:
             raise ValueError(f"model {name!r}: {file.name} is missing; a model is a folder with config.json, "
                              "model.safetensors and tokenizer.json")  # fmt: skip
     try:
-        config = json.loads(config_file.read_text())
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        if config["format"] != 1:
+            raise ValueError(f"format {config['format']!r}; this version reads format 1")
         method, stored = config["method"], config["model"]
         if method not in METHODS:
             raise ValueError(f"method {method!r} is unknown; known are {', '.join(METHODS)}")
         kind, kind_config = METHODS[method]
-        network = kind(config_from_dict(kind_config, stored, "model"))
         size = config_from_dict(InputConfig, config["input"], "input")
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{config_file}: not the config of a model ({error})") from error
-    if config.get("sha256") != hashlib.sha256(weights.read_bytes()).hexdigest():
+        network = kind(config_from_dict(kind_config, stored, "model"))
+    except Exception as error:  # torch refuses impossible widths in many ways
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{config_file}: not the config of a model ({reason})") from error
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if config.get("sha256") != digest:
         raise ValueError(f"{weights}: its SHA-256 is not the one in config.json; the file is damaged or was replaced")
     load_strictly(network, read_tensors(weights), str(weights))
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
-    return Model(config.get("name", name), method, network.eval(), size, tokenizer, config.get("training", {}))
+    rows, positions = stored["bert"]["vocab"], stored["bert"]["positions"]
+    if tokenizer.size > rows or size.max_tokens > positions:
+        given = f"the tokenizer has {tokenizer.size} entries and the input {size.max_tokens} tokens"
+        raise ValueError(f"{folder}: {given}; the text encoder takes {rows} and {positions}")
+    training = config.get("training", {})
+    return Model(config.get("name", name), method, network.eval(), size, tokenizer, training, digest)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

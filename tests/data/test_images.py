@@ -57,6 +57,13 @@ def test_grey_palette_cmyk_sixteen_bit_and_two_level_images(tmp_path):
     assert read_image(saved(tmp_path, image.convert("1"), "two.png")).shape == (20, 30, 3)
 
 
+def test_float_and_dark_sixteen_bit_images():
+    floats = Image.fromarray(np.full((20, 20), 0.5, dtype=np.float32))
+    assert np.abs(read_image(floats).astype(int) - 128).max() <= 1
+    dark = Image.fromarray(np.full((20, 20), 200, dtype=np.uint16))
+    assert read_image(dark).max() == 1
+
+
 def test_palette_with_a_transparent_colour(tmp_path):
     image = Image.fromarray(picture()).quantize(4)
     path = saved(tmp_path, image, transparency=image.getpixel((0, 0)))
@@ -92,6 +99,11 @@ def bomb(tmp_path):
         (lambda p: (p / "empty.png").touch() or p / "empty.png", "no image"),
         (truncated, "truncated"),
         (bomb, "too many pixels"),
+        (
+            lambda p: (p / "broken.dds").write_bytes(b"DDS " + b"\x7c" + b"\xff" * 200) and p / "broken.dds",
+            "broken.dds",
+        ),
+        (lambda p: p / ("x" * 300 + ".png"), "too long"),
         (lambda p: np.zeros((1, 1, 3), np.uint8), "1x1 pixels"),
         (lambda p: np.zeros((5000, 1, 3), np.uint8), "1x5000 pixels"),
         (lambda p: np.zeros((9, 5000, 3), np.uint8), "5000x9 pixels"),

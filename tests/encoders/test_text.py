@@ -63,6 +63,18 @@ def test_saved_tokenizer_is_the_same(tmp_path):
     assert torch.equal(again(["a red circle"], 20).ids, tokenizer(["a red circle"], 20).ids)
 
 
+def test_padding_and_cutting_stored_in_a_file_are_not_used(tmp_path):
+    from tokenizers import Tokenizer as Stored
+
+    small_wordpiece(["red"]).save(tmp_path / "tokenizer.json")
+    stored = Stored.from_file(str(tmp_path / "tokenizer.json"))
+    stored.enable_padding(length=12)
+    stored.enable_truncation(4)
+    stored.save(str(tmp_path / "tokenizer.json"))
+    tokens = Tokenizer.from_file(tmp_path / "tokenizer.json")(["red", "red " * 9], max_tokens=8)
+    assert tokens.mask.sum(1).tolist() == [3, 8] and tokens.cut == (1,)
+
+
 def test_what_is_no_tokenizer_is_refused(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match="not a tokenizer"):

@@ -89,6 +89,14 @@ def test_gates_are_not_dead_after_initialisation(module):
             assert float(part[2].weight.grad.abs().max()) > 0, name
 
 
+def test_gates_start_small_and_projections_as_convolutions_do():
+    module = VLBA(256, 256)
+    default = float(nn.Conv1d(256, 256, 1).weight.detach().std())
+    assert float(module.pixel_gate[0].weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+    for projection in (module.query, module.word_out, module.pixel_fuse[2]):
+        assert float(projection.weight.detach().std()) == pytest.approx(default, rel=0.1)
+
+
 def test_without_word_update_the_words_pass_through_and_their_half_is_not_built():
     pixels, words, mask = inputs()
     module = VLBA(8, 12, update_words=False)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from refseg.presets import override
 from refseg.training import loop
 from refseg.training.checkpoint import load_checkpoint
 from refseg.training.loop import Run, train
@@ -17,7 +18,8 @@ from tiny import tiny
 @pytest.fixture
 def run(tmp_path):
     preset = tiny("lgformer-shapes")
-    preset = replace(preset, recipe=replace(preset.recipe, images_per_batch=2, warmup=2))
+    random = override(preset.model, {"bert.dropout": 0.1, "swin.drop_path": 0.3})  # draws numbers in every step
+    preset = replace(preset, model=random, recipe=replace(preset.recipe, images_per_batch=2, warmup=2))
     return Run(preset, "refshapes", tmp_path / "run", steps=6, save_every=2, eval_every=3, eval_limit=4, workers=0)
 
 
@@ -75,8 +77,19 @@ def test_another_run_in_the_same_folder_is_refused(run):
     train(run)
     with pytest.raises(ValueError, match="holds a run already"):
         train(run)
-    with pytest.raises(ValueError, match="is of another run"):
-        train(replace(run, seed=1), resume=True)
+    slower = replace(run.preset, recipe=replace(run.preset.recipe, lr=1e-5))
+    for other in (replace(run, seed=1), replace(run, preset=slower), replace(run, steps=7)):
+        with pytest.raises(ValueError, match="is of another run"):
+            train(other, resume=True)
+
+
+def test_a_cut_line_in_the_log_does_not_stop_a_resumed_run(run):
+    with pytest.raises(Stop):
+        train(run, report=stop_after(5))
+    with (run.out / "log.jsonl").open("a") as log:
+        log.write('{"step": 5, "val": {"oIoU": 0.1}')
+    train(run, resume=True)
+    assert [entry["step"] for entry in logged(run.out)] == [3, 6, 6]
 
 
 def test_a_damaged_checkpoint_is_refused(run):

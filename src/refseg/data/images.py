@@ -28,11 +28,24 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
             segmented (a side below 8 pixels, or one side over 100 times the other).
     """
     if isinstance(image, np.ndarray):
-        name, result = "array", _to_rgb(_from_array(image))
-    elif isinstance(image, Image.Image):
-        name, result = "image", _to_rgb(image)
-    else:
-        name, result = str(image), _read_file(Path(image))
+        image = _from_array(image)
+    name = "image" if isinstance(image, Image.Image) else str(image)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            result = _pixels(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = Image.MAX_IMAGE_PIXELS
+        raise ValueError(f"{name}: too many pixels; at most {limit} are accepted") from error
+    except FileNotFoundError as error:
+        raise ValueError(f"{name}: no such file; {ACCEPTED}") from error
+    except IsADirectoryError as error:
+        raise ValueError(f"{name}: a folder; {ACCEPTED}") from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"{name}: no image; {ACCEPTED}") from error
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ValueError(f"{name}: damaged, truncated or unreadable image ({reason}); {ACCEPTED}") from error
     h, w = result.shape[:2]
     if min(h, w) < MIN_SIDE or max(h, w) > MAX_ASPECT * min(h, w):
         raise ValueError(
@@ -41,42 +54,31 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     return result
 
 
+def _pixels(image: str | Path | Image.Image) -> np.ndarray:
+    if isinstance(image, Image.Image):
+        return _to_rgb(image)
+    with Image.open(Path(image)) as picture:
+        return _to_rgb(picture)
+
+
 def _from_array(array: np.ndarray) -> Image.Image:
+    what = f"array of shape {array.shape} and type {array.dtype}"
     if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
-        raise ValueError(f"array of shape {array.shape} and type {array.dtype}: (H, W, 3) uint8 in RGB is accepted")
+        raise ValueError(f"{what}: (H, W, 3) uint8 in RGB is accepted")
     if array.size == 0:
-        raise ValueError(f"array of shape {array.shape}: empty; (H, W, 3) uint8 in RGB is accepted")
+        raise ValueError(f"{what}: empty; (H, W, 3) uint8 in RGB is accepted")
     return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
-
-
-def _read_file(path: Path) -> np.ndarray:
-    if not path.exists():
-        raise ValueError(f"{path}: no such file; {ACCEPTED}")
-    if path.is_dir():
-        raise ValueError(f"{path}: a folder; {ACCEPTED}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                picture.load()
-                return _to_rgb(picture)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        limit = Image.MAX_IMAGE_PIXELS
-        raise ValueError(f"{path}: too many pixels; at most {limit} are accepted") from error
-    except PermissionError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); {ACCEPTED}") from error
-    except Image.UnidentifiedImageError as error:
-        raise ValueError(f"{path}: no image; {ACCEPTED}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: damaged or truncated image ({error}); {ACCEPTED}") from error
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
     upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I") or upright.mode == "F":  # 16-bit and wider: scaled to the range in use
+    if upright.mode.startswith("I;16"):
+        upright = Image.fromarray((np.asarray(upright, dtype=np.float64) / 257).round().astype(np.uint8))
+    elif upright.mode in ("I", "F"):  # no range is defined: floats up to 1, 8-bit or 16-bit numbers
         values = np.asarray(upright, dtype=np.float64)
-        top = 65535.0 if upright.mode.startswith("I") and values.max(initial=0) > 255 else 255.0
-        upright = Image.fromarray(np.clip(values * (255.0 / top), 0, 255).astype(np.uint8))
+        top = float(values.max(initial=0))
+        scale = 255 if upright.mode == "F" and top <= 1 else 1 if top <= 255 else 1 / 257
+        upright = Image.fromarray((values * scale).clip(0, 255).round().astype(np.uint8))
     if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
         rgba = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -30,6 +30,15 @@ class InputConfig:
     std: tuple[float, float, float]
     max_tokens: int
 
+    def __post_init__(self) -> None:
+        """Refuses what no image can be brought to.
+
+        Raises:
+            ValueError: A side, a deviation or the number of tokens is not positive.
+        """
+        if min(self.size) < 1 or min(self.std) <= 0 or self.max_tokens < 1:
+            raise ValueError(f"{self}: size, std and max_tokens must be positive")
+
 
 def image_to_pixels(image: np.ndarray, config: InputConfig) -> Tensor:
     """(H, W, 3) uint8 to (3, h, w) float32: squashed to the network size (bilinear, antialiased) and normalised."""

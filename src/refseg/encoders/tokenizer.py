@@ -34,8 +34,12 @@ class Tokenizer:
     """A published or packaged tokenizer; sentences start with [CLS] and end with [SEP] unless they are cut."""
 
     def __init__(self, inner: HFTokenizer) -> None:
-        self._inner = inner
-        self._pad = inner.token_to_id("[PAD]") or 0
+        inner.no_padding()  # a file may have stored both; padding and cutting are done here
+        inner.no_truncation()
+        pad = inner.token_to_id("[PAD]")
+        if pad is None:
+            raise ValueError("the tokenizer has no [PAD] token; a BERT tokenizer is accepted")
+        self._inner, self._pad = inner, pad
 
     @classmethod
     def from_file(cls, path: Path) -> Tokenizer:

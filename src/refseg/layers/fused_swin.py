@@ -6,11 +6,12 @@ B images, T expressions, P pixels of a stage, L words, C channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
-from refseg.layers.fusion import PWAM, Fused
+from refseg.layers.fusion import VLBA, Fused
 from refseg.types import ImageFeatures, TextFeatures
 
 if TYPE_CHECKING:
@@ -56,12 +57,13 @@ class FusedSwin(nn.Module):
         softmax, norm = "adds the same to all scores of a softmax", "taken out by the instance norm behind it"
         found = {"swin.*.attention.self.key.bias": softmax}
         found |= {f"fusions.*.{name}.bias": norm for name in _BEFORE_NORM}
-        if any(isinstance(fusion, PWAM) for fusion in self.fusions):
+        if not any(isinstance(fusion, VLBA) and fusion.update_words for fusion in self.fusions):
             found["fusions.*.key.bias"] = softmax
         if self.output == "residual_ln":
             last = len(self.fusions) - 1
             found |= {f"fusions.{last}.{gate}.*": "only the residual leaves the last stage" for gate in _GATES}
-        return found
+        names = [name for name, _ in self.named_parameters()]
+        return {pattern: reason for pattern, reason in found.items() if any(fnmatch(name, pattern) for name in names)}
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """(B, 3, H, W) to the first stage's map, before any word."""

@@ -60,6 +60,9 @@ class Gate(nn.Sequential):
 
     def __init__(self, dim: int) -> None:
         super().__init__(nn.Linear(dim, dim, bias=False), nn.ReLU(), nn.Linear(dim, dim, bias=False), nn.Tanh())
+        # Not zero: if both matrices start at zero, each gradient has the other as a factor and none ever learns.
+        for parameter in self.parameters():
+            nn.init.trunc_normal_(parameter, std=0.02)
 
 
 class _Mlp(nn.Sequential):
@@ -94,7 +97,6 @@ class VLBA(nn.Module):
             self.word_branch = nn.Linear(word_dim, word_dim)
             self.word_fuse = _Mlp(2 * word_dim, word_dim)
             self.word_gate = Gate(word_dim)
-        initialise(self)
 
     def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Fused:
         """Fuses (T, P, C) pixels with (T, L, D) words; `mask` (T, L) is True on real words."""
@@ -132,7 +134,6 @@ class PWAM(nn.Module):
         self.pixel_branch = nn.Linear(dim, dim)
         self.fuse = nn.Linear(dim, dim)
         self.gate = Gate(dim)
-        initialise(self)
 
     def attend(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         """The residual of (T, P, C) pixels that have read the words."""
@@ -147,15 +148,3 @@ class PWAM(nn.Module):
         """Fuses (T, P, C) pixels with (T, L, D) words; `mask` (T, L) is True on real words."""
         fused = self.attend(pixels, words, mask)
         return Fused(pixels + self.gate(fused) * fused, words, fused, words)
-
-
-def initialise(module: nn.Module) -> None:
-    """Truncated normal 0.02 for every matrix of a fusion module, gates included.
-
-    Gates whose two matrices both start at zero can never learn: each gradient has the other matrix as a factor.
-    """
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.trunc_normal_(part.weight, std=0.02)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)

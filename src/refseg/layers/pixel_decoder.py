@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refseg.layers.attention import FeedForward, masked_mean
 from refseg.layers.deformable import DeformableAttention, reference_points
 from refseg.layers.positions import sine_grid
 from refseg.types import TextFeatures
@@ -67,18 +68,6 @@ class DecodedPixels:
     levels: list[Tensor]
     sizes: list[Size]
     word_attention: Tensor | None
-
-
-class FeedForward(nn.Module):
-    """Linear, ReLU, Linear with a residual and a LayerNorm behind it."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.expand, self.contract, self.norm = nn.Linear(dim, hidden), nn.Linear(hidden, dim), nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(T, X, C) to the same shape."""
-        return self.norm(x + self.contract(F.relu(self.expand(x))))
 
 
 class PixelDecoderLayer(nn.Module):
@@ -146,12 +135,13 @@ class PixelDecoder(nn.Module):
 
     def reset_parameters(self) -> None:
         """Xavier for matrices, kaiming for the stride-4 convolutions, as in Mask2Former."""
-        for name, parameter in self.named_parameters():
+        for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
         nn.init.normal_(self.level_embedding)
+        for name, parameter in self.named_parameters():
+            if name.startswith(("project.", "mask_conv.")) and name.endswith("bias"):
+                nn.init.zeros_(parameter)
         for module in self.modules():
             if isinstance(module, DeformableAttention):
                 module.reset_parameters()
@@ -200,9 +190,3 @@ class PixelDecoder(nn.Module):
         if self.config.mask_features == "fpn":
             large = self.smooth(self.lateral(maps[0]) + large)
         return DecodedPixels(self.mask_conv(large), levels, sizes, attention)
-
-
-def masked_mean(words: Tensor, mask: Tensor) -> Tensor:
-    """(T, L, D) to (T, D): the mean over the words where `mask` (T, L) is True."""
-    real = mask.unsqueeze(-1).to(words.dtype)
-    return (words * real).sum(1) / real.sum(1).clamp(min=1e-6)

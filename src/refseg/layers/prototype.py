@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from refseg.layers.pixel_decoder import FeedForward
+from refseg.layers.attention import FeedForward
 from refseg.layers.positions import sine_grid
 
 Size = tuple[int, int]

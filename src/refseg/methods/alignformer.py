@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from refseg.encoders.bert import Bert, BertConfig
 from refseg.encoders.swin import Swin, SwinConfig
+from refseg.layers.attention import masked_mean
 from refseg.layers.fused_swin import EncoderOutput, FusedSwin
 from refseg.layers.fusion import VLBA
-from refseg.layers.pixel_decoder import PixelDecoder, PixelDecoderConfig, masked_mean
+from refseg.layers.pixel_decoder import PixelDecoder, PixelDecoderConfig
 from refseg.layers.prototype import PrototypeConfig, PrototypeGenerator, prototype_head
 from refseg.losses import CMICConfig, Resolution, cmic, mask_losses, resize_target
 from refseg.methods.base import Segmenter, inert_within, swin_groups
@@ -150,6 +151,7 @@ class AlignFormer(Segmenter):
         if self.config.head == "pixel_classifier":
             last = len(self.encoder.fusions) - 1
             why = "a classifier of pixels does not read the words that leave the last stage"
-            found |= {f"encoder.fusions.{last}.{part}*": why for part in ("pixel_value", "word_out", "word_branch")}
-            found |= {f"encoder.fusions.{last}.{part}*": why for part in ("word_fuse", "word_gate")}
+            if self.config.fusion == "vlba":
+                parts = ("pixel_value", "word_out", "word_branch", "word_fuse", "word_gate", "key.bias")
+                found |= {f"encoder.fusions.{last}.{part}*": why for part in parts}
         return found

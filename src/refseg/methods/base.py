@@ -46,7 +46,7 @@ class Segmenter(nn.Module, ABC):
 
 
 def swin_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """The recipe of LAVT and its heirs: one rate; norms and position biases of the backbone are not decayed."""
+    """The recipe of LAVT and its heirs: one rate; norms and position biases of the vision encoder are not decayed."""
     groups: list[dict[str, Any]] = [
         {"params": [], "lr": lr, "weight_decay": weight_decay},
         {"params": [], "lr": lr, "weight_decay": 0.0},
@@ -54,7 +54,7 @@ def swin_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             undecayed = any(part in name for part in ("norm", "relative_position_bias_table"))
-            groups[name.startswith("encoder.swin.") and undecayed]["params"].append(parameter)
+            groups[name.startswith("encoder.") and undecayed]["params"].append(parameter)
     return [group for group in groups if group["params"]]
 
 

@@ -121,4 +121,8 @@ class LAVT(Segmenter):
     @property
     def inert(self) -> dict[str, str]:
         """Biases that a softmax or a norm takes out again, and the gate of the last stage."""
-        return inert_within(encoder=self.encoder, text_encoder=self.text_encoder)
+        found = inert_within(encoder=self.encoder, text_encoder=self.text_encoder)
+        if self.config.bert.trained_layers >= self.config.bert.layers:
+            last = f"text_encoder.model.encoder.layer.{self.config.bert.layers - 1}.output.LayerNorm.bias"
+            found[last] = "moves all words alike, which keys do not notice and an instance norm takes out of values"
+        return found

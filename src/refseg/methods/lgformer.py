@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from refseg.encoders.bert import Bert, BertConfig
 from refseg.encoders.swin import Swin, SwinConfig
+from refseg.layers.attention import masked_mean
 from refseg.layers.fused_swin import EncoderOutput, FusedSwin
 from refseg.layers.fusion import PWAM, VLBA
-from refseg.layers.pixel_decoder import PixelDecoder, PixelDecoderConfig, masked_mean
+from refseg.layers.pixel_decoder import PixelDecoder, PixelDecoderConfig
 from refseg.layers.prototype import PrototypeConfig, PrototypeGenerator, prototype_head
 from refseg.losses import Resolution, mask_losses
 from refseg.methods.base import Segmenter, inert_within, swin_groups
@@ -74,7 +75,7 @@ class LGFormerConfig:
         """Refuses what cannot be built.
 
         Raises:
-            ValueError: Several linguistic queries, or deep supervision of a merged or absent prototype generator.
+            ValueError: Several linguistic queries, no query, or learnable queries that would see nothing.
         """
         if self.query == "linguistic" and self.num_queries != 1:
             raise ValueError(f"num_queries {self.num_queries} with the linguistic query: there is exactly 1")

@@ -20,7 +20,7 @@ class RunState:
         step: Steps done; also the number of the next batch.
         seed: Seed of the run.
         steps: Steps the run is planned for.
-        preset: Name of the preset.
+        preset: The preset's name, model, input and recipe, as JSON.
         data: Name of the data set.
         best: Best validation score so far, None before the first.
         seconds: Time trained so far.
@@ -42,7 +42,7 @@ def save_checkpoint(path: Path, network: nn.Module, optimiser: torch.optim.Optim
         "optimiser": optimiser.state_dict(),
         "random": torch.get_rng_state(),
         "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "run": vars(state) | {},
+        "run": vars(state),
     }
     write_beside(path, lambda beside: torch.save(content, beside))
 

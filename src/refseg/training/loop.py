@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader
 
+from refseg import __version__
 from refseg.data.loader import TrainingBatches
 from refseg.data.sets import open_data
 from refseg.evaluation import evaluate
@@ -68,6 +71,7 @@ def train(run: Run, resume: bool = False, report: Report | None = None) -> Model
     Raises:
         ValueError: The folder already holds a run and `resume` is off, or the checkpoint does not fit.
         FloatingPointError: The loss is not finite; names the step and the batch.
+        KeyboardInterrupt: Ctrl-C; a checkpoint of the last whole step has been written.
     """
     checkpoint = run.out / "checkpoint.pt"
     if checkpoint.exists() and not resume:
@@ -77,12 +81,12 @@ def train(run: Run, resume: bool = False, report: Report | None = None) -> Model
     model = seeded(run.preset, run.seed, run.encoders)
     network = model.network.to(run.device)
     optimiser = make_optimiser(network, recipe)
-    state = RunState(0, run.seed, run.steps, run.preset.name, run.data, None, 0.0)
+    state = RunState(0, run.seed, run.steps, describe(run.preset), run.data, None, 0.0)
     if resume:
         stored = load_checkpoint(checkpoint, network, optimiser)
         planned = (state.seed, state.steps, state.preset, state.data)
         if (stored.seed, stored.steps, stored.preset, stored.data) != planned:
-            raise ValueError(f"{checkpoint}: is of another run ({stored}); give the same preset, data, seed and steps")
+            raise ValueError(f"{checkpoint}: is of another run; the same preset, data, seed and steps are accepted")
         state = stored
         trim_log(run.out, state.step)
     batches = TrainingBatches(
@@ -90,35 +94,45 @@ def train(run: Run, resume: bool = False, report: Report | None = None) -> Model
         data.endless,
     )  # fmt: skip
     order = range(state.step, run.steps)
-    loader: DataLoader[Batch] = DataLoader(cast(Any, batches), None, sampler=order, num_workers=run.workers)
+    # A generator of its own: the loader would otherwise draw from the global one, which dropout reads.
+    loader: DataLoader[Batch] = DataLoader(
+        cast(Any, batches), None, sampler=order, num_workers=run.workers, generator=torch.Generator(),
+        worker_init_fn=ignore_interrupts,
+    )  # fmt: skip
     run.out.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        (run.out / "log.jsonl").unlink(missing_ok=True)  # of a run that stopped before its first checkpoint
     started = time.perf_counter() - state.seconds
     network.train()
-    for step, batch in zip(order, loader, strict=True):
-        set_rate(optimiser, recipe, rate_at(step, run.steps, recipe))
-        losses = take_step(network, optimiser, batch.to(run.device), recipe.clip, step)
-        done = step + 1
-        state = replace(state, step=done, seconds=time.perf_counter() - started)
-        if report is not None:
-            report(done, losses)
-        if done % 50 == 0 or done == run.steps:
-            log(run.out, {"step": done, "seconds": round(state.seconds, 1), **losses})
-        if done % run.eval_every == 0 or done == run.steps:
-            summary = validate(model, split, run)
-            log(run.out, {"step": done, "seconds": round(state.seconds, 1), "val": summary})
-            trained = training_record(run, state, summary)
-            if state.best is None or summary[recipe.select] > state.best:
-                state = replace(state, best=summary[recipe.select])
-                save_model(replace(model, training=trained), run.out / "best")
-            save_model(replace(model, training=trained), run.out / "last")
-            network.train()
-        if done % run.save_every == 0 or done == run.steps:
-            save_checkpoint(checkpoint, network, optimiser, state)
+    with Interrupt() as interrupt:
+        for step, batch in zip(order, loader, strict=True):
+            set_rate(optimiser, recipe, rate_at(step, run.steps, recipe))
+            terms = take_step(network, optimiser, batch.to(run.device), recipe.clip, step)
+            losses = {"loss": sum(terms.values()), **terms}
+            done = step + 1
+            state = replace(state, step=done, seconds=time.perf_counter() - started)
+            if report is not None:
+                report(done, losses)
+            if done % 50 == 0 or done == run.steps:
+                log(run.out, {"step": done, "seconds": round(state.seconds, 1), **losses})
+            if done % run.eval_every == 0 or done == run.steps:
+                summary = validate(model, split, run)
+                log(run.out, {"step": done, "seconds": round(state.seconds, 1), "val": summary})
+                trained = training_record(run, state, terms, summary)
+                if state.best is None or summary[recipe.select] > state.best:
+                    state = replace(state, best=summary[recipe.select])
+                    save_model(replace(model, training=trained), run.out / "best")
+                save_model(replace(model, training=trained), run.out / "last")
+                network.train()
+            if done % run.save_every == 0 or done == run.steps or interrupt.wanted:
+                save_checkpoint(checkpoint, network, optimiser, state)
+            if interrupt.wanted:
+                raise KeyboardInterrupt
     return model
 
 
 def take_step(network: Any, optimiser: torch.optim.Optimizer, batch: Batch, clip: float, step: int) -> dict[str, float]:
-    """One step of the optimiser; returns the named losses and their sum as `loss`."""
+    """One step of the optimiser; returns the named terms of the loss."""
     image = network.encode_image(batch.pixels)
     output = network(image, network.encode_text(batch.tokens, batch.token_mask), batch.image_index)
     terms = network.loss(output, batch.targets)
@@ -131,24 +145,28 @@ def take_step(network: Any, optimiser: torch.optim.Optimizer, batch: Batch, clip
     if clip:
         torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
     optimiser.step()
-    return {"loss": value, **{name: float(term.detach()) for name, term in terms.items()}}
+    return {name: float(term.detach()) for name, term in terms.items()}
 
 
 def validate(model: Model, split: Any, run: Run) -> dict[str, float]:
     """Scores on the validation split."""
     scores, _ = evaluate(Predictor(model, run.device), split, run.eval_limit)
-    return scores.summary()
+    return {"expressions": len(scores.pairs), **scores.summary()}
 
 
-def training_record(run: Run, state: RunState, summary: dict[str, float]) -> dict[str, Any]:
-    """What a model says about how it was trained."""
+def training_record(run: Run, state: RunState, losses: dict[str, float], summary: dict[str, float]) -> dict[str, Any]:
+    """What a model says about how it was trained, the terms of its loss among it."""
     return {
+        "preset": run.preset.name,
         "data": run.data,
         "steps": state.step,
         "of_steps": run.steps,
         "seed": run.seed,
+        "loss": list(losses),
         "hours": round(state.seconds / 3600, 2),
-        "val": {"expressions": run.eval_limit, **{k: round(v, 4) for k, v in summary.items()}},
+        "val": {k: round(v, 4) for k, v in summary.items()},
+        "version": __version__,
+        "source": "trained from scratch" if run.preset.encoders is None else f"encoders {run.preset.encoders}",
     }
 
 
@@ -157,8 +175,47 @@ def trim_log(out: Path, step: int) -> None:
     path = out / "log.jsonl"
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        kept = [line for line in lines if logged_step(line) <= step]
         write_beside(path, lambda beside: beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8"))
+
+
+def logged_step(line: str) -> float:
+    """The step of a line of the log; infinite for a line that was cut off."""
+    try:
+        return float(json.loads(line)["step"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return math.inf
+
+
+def describe(preset: Preset) -> str:
+    """All that decides what a preset computes; a checkpoint is only resumed with the same."""
+    return json.dumps([preset.name, asdict(preset.model), asdict(preset.input), asdict(preset.recipe)], sort_keys=True)
+
+
+def ignore_interrupts(_: int) -> None:
+    """In a worker: Ctrl-C reaches all processes, but the run itself decides when to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Interrupt:
+    """Turns Ctrl-C into a wish that is asked for between two steps, where a checkpoint can be written."""
+
+    wanted = False
+
+    def __enter__(self) -> Interrupt:
+        self.before = None
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def _note(self, *_: object) -> None:
+        if self.wanted:  # asked twice: now
+            raise KeyboardInterrupt
+        self.wanted = True
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
 
 
 def log(out: Path, entry: dict[str, Any]) -> None:
