@@ -18,7 +18,7 @@ import time
 from datetime import date
 from pathlib import Path
 
-PRESETS = ("lgformer", "lgformer-released")
+PRESETS = ("alignformer", "lgformer", "lgformer-released", "lavt")
 
 
 def measure(preset_name: str, photo: str, encoders: str | None, expression: str) -> dict[str, object]:

@@ -16,7 +16,7 @@ LAYERS = [
     {"weights"},
     {"predictor", "visualize"},
     {"evaluation", "segment"},
-    {"training", "report"},
+    {"training", "report", "convert"},
     {"cli", "web"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
