@@ -11,7 +11,7 @@ B images, T expressions, L words, D width of the words, C width of the decoder, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from refseg.layers.fusion import VLBA
 from refseg.layers.pixel_decoder import PixelDecoder, PixelDecoderConfig
 from refseg.layers.prototype import PrototypeConfig, PrototypeGenerator, prototype_head
 from refseg.losses import CMICConfig, Resolution, cmic, mask_losses, resize_target
-from refseg.methods.base import Segmenter, inert_within, swin_groups
+from refseg.methods.base import SwinBertSegmenter
 from refseg.types import ImageFeatures, Output, TextFeatures
 
 
@@ -74,7 +74,7 @@ class AlignFormerConfig:
             raise ValueError("head 'pixel_classifier' has no prototype: set cmic.weight 0 and deep_supervision off")
 
 
-class AlignFormer(Segmenter):
+class AlignFormer(SwinBertSegmenter):
     """AlignFormer; see the module's first lines for what it does."""
 
     def __init__(self, config: AlignFormerConfig) -> None:
@@ -94,14 +94,6 @@ class AlignFormer(Segmenter):
             self.pooled_to_query = nn.Linear(dim, dim)
             self.decoder = PrototypeGenerator(config.decoder, 1, dim, width)
             self.head = prototype_head(dim, width)
-
-    def encode_image(self, pixels: Tensor) -> ImageFeatures:
-        """(B, 3, H, W) to the first Swin stage; the words enter right behind it."""
-        return self.encoder.encode_image(pixels)
-
-    def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
-        """(T, L) tokens to BERT's words (T, L, D)."""
-        return self.text_encoder(tokens, mask)
 
     def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor, details: bool = False) -> Output:
         """(T, 1, h, w) logits; details are `pixel_embeddings`, `prototype` and `masks_by_layer`."""
@@ -138,14 +130,10 @@ class AlignFormer(Segmenter):
             terms["cmic"] = self.config.cmic.weight * contrast
         return terms
 
-    def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """One rate for all; norms and position biases of the backbone are not decayed (LAVT's recipe)."""
-        return swin_groups(self, lr, weight_decay)
-
     @property
     def inert(self) -> dict[str, str]:
         """Biases that a softmax or a norm takes out again, and what this configuration leaves without effect."""
-        found = inert_within(encoder=self.encoder, text_encoder=self.text_encoder)
+        found = super().inert
         if self.config.encoder_output == "residual_ln" and self.config.pixel_decoder.mask_features == "bilinear":
             found["encoder.norms.0.*"] = "no stride-4 map is read"
         if self.config.head == "pixel_classifier":

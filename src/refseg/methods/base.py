@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from refseg.encoders.bert import Bert
+from refseg.layers.fused_swin import FusedSwin
 from refseg.types import ImageFeatures, Output, TextFeatures
 
 
@@ -45,19 +47,37 @@ class Segmenter(nn.Module, ABC):
         """
 
 
-def swin_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """The recipe of LAVT and its heirs: one rate; norms and position biases of the vision encoder are not decayed."""
-    groups: list[dict[str, Any]] = [
-        {"params": [], "lr": lr, "weight_decay": weight_decay},
-        {"params": [], "lr": lr, "weight_decay": 0.0},
-    ]
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            undecayed = any(part in name for part in ("norm", "relative_position_bias_table"))
-            groups[name.startswith("encoder.") and undecayed]["params"].append(parameter)
-    return [group for group in groups if group["params"]]
+class SwinBertSegmenter(Segmenter):
+    """What the methods share whose words meet the pixels in the stages of a Swin (LAVT and its heirs).
 
+    A subclass builds `text_encoder` and `encoder`, and decodes.
+    """
 
-def inert_within(**parts: Any) -> dict[str, str]:
-    """What the named parts of a method call inert, with the names as the method sees them."""
-    return {f"{part}.{name}": reason for part, module in parts.items() for name, reason in module.inert.items()}
+    text_encoder: Bert
+    encoder: FusedSwin
+
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """(B, 3, H, W) to the first Swin stage; the words enter right behind it."""
+        return self.encoder.encode_image(pixels)
+
+    def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
+        """(T, L) tokens to BERT's words (T, L, D)."""
+        return self.text_encoder(tokens, mask)
+
+    def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """LAVT's recipe: one rate; norms and position biases of the vision encoder are not decayed."""
+        groups: list[dict[str, Any]] = [
+            {"params": [], "lr": lr, "weight_decay": weight_decay},
+            {"params": [], "lr": lr, "weight_decay": 0.0},
+        ]
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                undecayed = any(part in name for part in ("norm", "relative_position_bias_table"))
+                groups[name.startswith("encoder.") and undecayed]["params"].append(parameter)
+        return [group for group in groups if group["params"]]
+
+    @property
+    def inert(self) -> dict[str, str]:
+        """Biases in both encoders that a softmax or a norm takes out again; a subclass adds its own."""
+        parts = {"encoder": self.encoder.inert, "text_encoder": self.text_encoder.inert}
+        return {f"{part}.{name}": reason for part, found in parts.items() for name, reason in found.items()}

@@ -9,7 +9,6 @@ B images, T expressions, L words, C4 channels of the last stage, H and W network
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,7 @@ from refseg.encoders.swin import Swin, SwinConfig
 from refseg.layers.fused_swin import FusedSwin
 from refseg.layers.fusion import PWAM
 from refseg.losses import dice
-from refseg.methods.base import Segmenter, inert_within, swin_groups
+from refseg.methods.base import SwinBertSegmenter
 from refseg.types import ImageFeatures, Output, TextFeatures
 
 
@@ -72,7 +71,7 @@ def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=True)
 
 
-class LAVT(Segmenter):
+class LAVT(SwinBertSegmenter):
     """LAVT; see the module's first lines for what it does."""
 
     def __init__(self, config: LAVTConfig) -> None:
@@ -83,14 +82,6 @@ class LAVT(Segmenter):
         fusions = [PWAM(c, dim, heads) for c, heads in zip(channels, config.fusion_heads, strict=True)]
         self.encoder = FusedSwin(Swin(config.swin), fusions, chain_words=False, output="residual_ln")
         self.decoder = LAVTDecoder(channels)
-
-    def encode_image(self, pixels: Tensor) -> ImageFeatures:
-        """(B, 3, H, W) to the first Swin stage; the words enter right behind it."""
-        return self.encoder.encode_image(pixels)
-
-    def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
-        """(T, L) tokens to BERT's words (T, L, D)."""
-        return self.text_encoder(tokens, mask)
 
     def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor, details: bool = False) -> Output:
         """(T, 1, H, W) logits at network size: foreground minus background; details are the `stage_norms`."""
@@ -114,14 +105,10 @@ class LAVT(Segmenter):
             terms["dice"] = self.config.dice_weight * dice(foreground[:, 0], targets)
         return terms
 
-    def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """One rate for all; norms and position biases of the backbone are not decayed."""
-        return swin_groups(self, lr, weight_decay)
-
     @property
     def inert(self) -> dict[str, str]:
         """Biases that a softmax or a norm takes out again, and the gate of the last stage."""
-        found = inert_within(encoder=self.encoder, text_encoder=self.text_encoder)
+        found = super().inert
         if self.config.bert.trained_layers >= self.config.bert.layers:
             last = f"text_encoder.model.encoder.layer.{self.config.bert.layers - 1}.output.LayerNorm.bias"
             found[last] = "moves all words alike, which keys do not notice and an instance norm takes out of values"

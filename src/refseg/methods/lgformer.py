@@ -12,7 +12,7 @@ network size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from refseg.layers.fusion import PWAM, VLBA
 from refseg.layers.pixel_decoder import PixelDecoder, PixelDecoderConfig
 from refseg.layers.prototype import PrototypeConfig, PrototypeGenerator, prototype_head
 from refseg.losses import Resolution, mask_losses
-from refseg.methods.base import Segmenter, inert_within, swin_groups
+from refseg.methods.base import SwinBertSegmenter
 from refseg.types import ImageFeatures, Output, TextFeatures
 
 
@@ -85,7 +85,7 @@ class LGFormerConfig:
             raise ValueError("a learnable query without v2la would never see the image or the words")
 
 
-class LGFormer(Segmenter):
+class LGFormer(SwinBertSegmenter):
     """LGFormer; see the module's first lines for what it does."""
 
     def __init__(self, config: LGFormerConfig) -> None:
@@ -117,14 +117,6 @@ class LGFormer(Segmenter):
         if self.config.fusion == "vlba":
             return VLBA(channels, dim, heads)
         return PWAM(channels, dim, heads) if self.config.fusion == "pwam" else None
-
-    def encode_image(self, pixels: Tensor) -> ImageFeatures:
-        """(B, 3, H, W) to the first Swin stage; the words enter right behind it."""
-        return self.encoder.encode_image(pixels)
-
-    def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
-        """(T, L) tokens to BERT's words (T, L, D)."""
-        return self.text_encoder(tokens, mask)
 
     def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor, details: bool = False) -> Output:
         """(T, 1, h, w) logits; details are `masks_by_layer`, `query_masks`, `prototype` and `word_attention`."""
@@ -164,14 +156,10 @@ class LGFormer(Segmenter):
         config = self.config
         return mask_losses(logits, targets, config.loss_resolution, config.pos_weight, config.dice_weight)
 
-    def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """One rate for all; norms and position biases of the encoder are not decayed (LAVT's recipe)."""
-        return swin_groups(self, lr, weight_decay)
-
     @property
     def inert(self) -> dict[str, str]:
         """Biases that a softmax or a norm takes out again, and what this configuration leaves without effect."""
-        found = inert_within(encoder=self.encoder, text_encoder=self.text_encoder)
+        found = super().inert
         if self.config.encoder_output == "residual_ln" and self.config.pixel_decoder.mask_features == "bilinear":
             found["encoder.norms.0.*"] = "no stride-4 map is read"
         if self.config.pixel_decoder.l2va and self.config.pixel_decoder.l2va_input == "sentence":
