@@ -15,7 +15,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/refseg segment examples/scene.png "the striped square" "rightmost heart" --out out
+	$(BIN)/refseg segment examples/scene.png "the striped square" "cyan square on the right" --out out
 	@echo "The pictures are in $(CURDIR)/out: scene.1.overlay.png and scene.2.overlay.png"
 
 test: install

@@ -20,7 +20,7 @@ from refseg.visualize import captioned, contact_sheet, overlay
 
 ROOT = Path(__file__).parents[1]
 SCENE, SIDE = 3, 448
-QUESTIONS = ("the striped square", "rightmost heart", "the small blue thing")
+QUESTIONS = ("the striped square", "the big purple square", "cyan square on the right")
 KINDS = ("attribute", "location", "ordinal", "superlative", "relation", "two-hop", "negation")
 PER_KIND = 2
 

@@ -112,7 +112,7 @@ PAPER_RECIPE = Recipe(
     clip=0.0, select="oIoU",
 )  # fmt: skip
 COMPACT_RECIPE = Recipe(
-    steps=7000, images_per_batch=16, expressions_per_image=2, lr=1e-3, weight_decay=0.01, warmup=200, power=0.9,
+    steps=6500, images_per_batch=16, expressions_per_image=2, lr=1e-3, weight_decay=0.01, warmup=200, power=0.9,
     clip=1.0, select="mIoU",
 )  # fmt: skip
 
