@@ -74,5 +74,6 @@ def some_input(images: int = 2, expressions: int = 3, seed: int = 1) -> tuple[to
     index = torch.arange(expressions) % images
     targets = torch.zeros(expressions, *SIZE, dtype=torch.bool)
     for t in range(expressions):
-        targets[t, 8 + 4 * t : 36 + 4 * t, 12:40] = True
+        top, left = 4 + 32 * (t // 2 % 2), 4 + 32 * (t % 2)  # a corner each: one image has different answers
+        targets[t, top : top + 20 + 4 * (t % 2), left : left + 24] = True
     return pixels, tokens, mask, index, targets
