@@ -117,6 +117,18 @@ def test_a_list_is_not_resumed_with_other_weights(refseg, model, photo, tmp_path
     assert found[0] == found[2] != found[1]
 
 
+def test_a_list_is_not_resumed_with_another_image(refseg, model, photo, tmp_path):
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text('{"image": "photo.jpg", "expression": "red"}')
+    arguments = ("segment", "--list", tasks, "--model", model, "--out", tmp_path / "out", "--json")
+    refseg(*arguments)
+    Image.new("RGB", (40, 50), "red").save(photo)
+    (found,) = json.loads(refseg(*arguments)[1])
+    assert found["rle"]["size"] == [50, 40]
+    with Image.open(found["mask"]) as mask:
+        assert mask.size == (40, 50)
+
+
 def test_a_log_that_was_cut_or_damaged_does_not_stop_a_list(refseg, model, photo, tmp_path):
     tasks = tmp_path / "tasks.jsonl"
     tasks.write_text(json.dumps({"image": "photo.jpg", "expression": "kreis \u2028 🙂"}))
@@ -152,7 +164,7 @@ def test_a_bad_image_in_a_list_is_reported_and_the_rest_is_done(refseg, model, p
     ("content", "message"),
     [
         ("not json", "line 1: not JSON"),
-        ('{"image": "x.jpg"}', "line 1: expression None: empty"),
+        ('{"image": "x.jpg"}', "line 1: expression of type NoneType"),
         ('\n{"image": 3, "expression": "red"}', 'line 2: needs "image"'),
         ("[1]", "line 1: '[1]'"),
         ('{"image": "x.jpg", "expression": " "}', "line 1: expression ' ': empty"),
@@ -178,6 +190,7 @@ def unwritable(tmp_path):
         (("segment", "TEXT", "red"), "no image"),
         (("segment", "PHOTO"), "1 argument(s): an image and at least one expression"),
         (("segment",), "0 argument(s)"),
+        (("segment", "PHOTO", "TEXT"), "is a file; one image and expressions are accepted"),
         (("segment", "PHOTO", ""), "expression '': empty"),
         (("segment", "PHOTO", "red", "  "), "expression '  ': empty"),
         (("segment", "PHOTO", "red", "--model", "lgformer-shape"), "model 'lgformer-shape': not found"),
@@ -205,7 +218,7 @@ def unwritable(tmp_path):
         (("train", "lgformer-shapes"), "--out"),
         (("convert", "eavl", "NONE", "OUT"), "method 'eavl': there is no converter; lavt is accepted"),
         (("convert", "lavt", "NONE", "OUT"), "NONE: no such file"),
-        (("convert", "lavt", "TEXT", "OUT"), "TEXT: not a checkpoint of tensors"),
+        (("convert", "lavt", "TEXT", "OUT"), "TEXT: not a checkpoint of tensors alone"),
         (("dance",), "dance"),
         (("segment", "PHOTO", "red", "--fast"), "--fast"),
     ],

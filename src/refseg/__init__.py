@@ -29,6 +29,11 @@ def list_models() -> list[str]:
     return packaged_models()
 
 
+def __dir__() -> list[str]:
+    """The public names, also those that are imported when they are asked for."""
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Imports the heavy names when they are asked for, so that `refseg --help` does not wait for torch."""
     if name == "Predictor":

@@ -57,7 +57,10 @@ def segment(
     ] = None,
     device: DeviceOption = None,
 ) -> None:
-    """Segment what each EXPRESSION refers to in IMAGE; writes a mask and an overlay per expression."""
+    """Segment what each EXPRESSION refers to in IMAGE; writes a mask and an overlay per expression.
+
+    The packaged models know the drawn shapes of RefShapes; photos need a model that was trained on photos.
+    """
     from refseg.segment import prepare_folder, read_list, segment_image, segment_list
 
     given = arguments or []
@@ -87,6 +90,8 @@ def segment(
 
     for text in given[1:]:
         check_expression(text)
+        if Path(text).is_file():  # a shell's *.jpg
+            raise ValueError(f"expression {text!r}: is a file; one image and expressions are accepted, or --list FILE")
     image = Path(given[0])
     pixels = read_image(image)  # a bad image is said before the model is loaded
     predictor = _predictor(model, device)

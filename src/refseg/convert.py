@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,13 @@ def _read(checkpoint: Path) -> tuple[dict[str, Tensor], Any]:
     if not checkpoint.is_file():
         raise ValueError(f"{checkpoint}: no such file; a .pth checkpoint of LAVT is accepted")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is none or wants more than tensors
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error).splitlines()[0])
-        raise ValueError(f"{checkpoint}: not a checkpoint of tensors ({reason.strip()})") from error
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it wants {wanted.group(1)}, which is not executed" if wanted else "PyTorch cannot read it as tensors"
+        raise ValueError(f"{checkpoint}: not a checkpoint of tensors alone: {reason}") from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise ValueError(f"{checkpoint}: holds no 'model'; a .pth checkpoint of LAVT is accepted")
     bert = content.get("bert_model") or {}

@@ -78,7 +78,8 @@ class Predictor:
             return []
         limit = self.model.input.max_tokens
         for row in self.model.tokenizer(expressions, limit).cut:
-            message = f"expression {expressions[row]!r} is longer than the {limit} tokens this model reads: cut"
+            start = expressions[row] if len(expressions[row]) <= 60 else expressions[row][:57] + "..."
+            message = f"expression {start!r} is longer than the {limit} tokens this model reads: cut"
             warnings.warn(message, stacklevel=2)
         shown, logits = self.answer([pixels], [expressions], details)
         found = [
@@ -139,7 +140,9 @@ def check_expression(text: Any) -> None:
     Raises:
         ValueError: The expression is not a string, not valid Unicode, or has nothing to read in it.
     """
-    if not isinstance(text, str) or not any(c.isprintable() and not c.isspace() for c in text):
+    if not isinstance(text, str):
+        raise ValueError(f"expression of type {type(text).__name__}: a string, or a list of strings, is accepted")
+    if not any(c.isprintable() and not c.isspace() for c in text):
         raise ValueError(f"expression {text!r}: empty; a few words that name one object are accepted")
     try:
         text.encode("utf-8")

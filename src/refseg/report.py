@@ -106,14 +106,21 @@ def models_report() -> dict[str, Any]:
 def models_table(report: dict[str, Any]) -> list[Table]:
     """The same as two tables."""
     packaged = Table(title="models with weights in the package")
-    for column in ("model", "method", "trained on", "steps", "loss", "val mIoU %"):
+    for column in ("model", "method", "trained on", "steps", "loss", "mIoU % on the first of val"):
         packaged.add_column(column)
     for entry in report["packaged"]:
         training = entry["training"]
         miou = 100 * training["val"]["mIoU"]
         name = entry["name"] + (" (default)" if entry["default"] else "")
         loss = " + ".join(training["loss"])
-        packaged.add_row(name, entry["method"], training["data"], str(training["steps"]), loss, f"{miou:.1f}")
+        packaged.add_row(
+            name,
+            entry["method"],
+            training["data"],
+            str(training["steps"]),
+            loss,
+            f"{miou:.1f} ({training['val']['expressions']})",
+        )
     known = Table(title="presets for `refseg train`")
     for column in ("preset", "from", "score of the paper, %"):
         known.add_column(column)

@@ -158,13 +158,15 @@ def segment_list(predictor: Predictor, tasks: list[Task], out: Path) -> Iterator
         Per task the results and an empty string, or no results and what was wrong with the image.
     """
     log = out / "segments.jsonl"
-    model = predictor.model.sha256  # a name may stand for other weights the next time
-    done = _done(log, model)
+    weights = predictor.model.sha256  # a name may stand for other weights the next time
+    done = _done(log, weights)
     if log.is_file() and not log.read_bytes().endswith(b"\n"):  # an earlier run was stopped in the middle of a line
         with log.open("a", encoding="utf-8") as file:
             file.write("\n")
     for task in tasks:
-        keys = [(str(task.image), text, number) for text, number in zip(task.expressions, task.numbers, strict=True)]
+        version = _version(task.image)
+        pairs = zip(task.expressions, task.numbers, strict=True)
+        keys = [(str(task.image), version, text, number) for text, number in pairs]
         if all(key in done for key in keys):
             yield [done[key] for key in keys], ""
             continue
@@ -176,21 +178,31 @@ def segment_list(predictor: Predictor, tasks: list[Task], out: Path) -> Iterator
         results = segment_image(predictor, task.image, pixels, task.expressions, task.numbers, out)
         with log.open("a", encoding="utf-8") as file:
             for result, number in zip(results, task.numbers, strict=True):
-                file.write(json.dumps({"model": model, "number": number, **result}) + "\n")
+                entry = {"model": weights, "version": version, "number": number, **result}
+                file.write(json.dumps(entry) + "\n")
         yield results, ""
 
 
-def _done(log: Path, model: str) -> dict[tuple[str, str, int], dict[str, Any]]:
+def _version(image: Path) -> str:
+    """Changes when the file does; empty for a file that is not there."""
+    try:
+        state = image.stat()
+    except OSError:
+        return ""
+    return f"{state.st_size}-{state.st_mtime_ns}"
+
+
+def _done(log: Path, weights: str) -> dict[tuple[str, str, str, int], dict[str, Any]]:
     """Results of an earlier run whose files are still there; a half-written last line is left aside."""
-    found: dict[tuple[str, str, int], dict[str, Any]] = {}
+    found: dict[tuple[str, str, str, int], dict[str, Any]] = {}
     if not log.is_file():
         return found
     for text in log.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             entry = json.loads(text)
-            number, same = entry.pop("number"), entry.pop("model") == model
+            number, version, same = entry.pop("number"), entry.pop("version"), entry.pop("model") == weights
             if same and Path(entry["mask"]).is_file() and Path(entry["overlay"]).is_file():
-                found[entry["image"], entry["expression"], number] = entry
+                found[entry["image"], version, entry["expression"], number] = entry
         except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
             continue
     return found

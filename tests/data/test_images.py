@@ -108,6 +108,7 @@ def bomb(tmp_path):
         (lambda p: np.zeros((5000, 1, 3), np.uint8), "1x5000 pixels"),
         (lambda p: np.zeros((9, 5000, 3), np.uint8), "5000x9 pixels"),
         (lambda p: np.zeros((20, 20, 3)), "float64"),
+        (lambda p: b"bytes", "image of type bytes"),
         (lambda p: np.zeros((20, 20, 2), np.uint8), r"shape \(20, 20, 2\)"),
         (lambda p: np.zeros((0, 0, 3), np.uint8), "empty"),
     ],

@@ -79,7 +79,7 @@ def test_another_run_in_the_same_folder_is_refused(run):
         train(run)
     slower = replace(run.preset, recipe=replace(run.preset.recipe, lr=1e-5))
     for other in (replace(run, seed=1), replace(run, preset=slower), replace(run, steps=7)):
-        with pytest.raises(ValueError, match="is of another run"):
+        with pytest.raises(ValueError, match="is of a run with another (seed|preset|steps)"):
             train(other, resume=True)
 
 

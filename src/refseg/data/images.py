@@ -29,6 +29,8 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     """
     if isinstance(image, np.ndarray):
         image = _from_array(image)
+    if not isinstance(image, str | Path | Image.Image):
+        raise ValueError(f"image of type {type(image).__name__}: a path, a PIL image or an array is accepted")
     name = "image" if isinstance(image, Image.Image) else str(image)
     try:
         with warnings.catch_warnings():
@@ -64,7 +66,7 @@ def _pixels(image: str | Path | Image.Image) -> np.ndarray:
 def _from_array(array: np.ndarray) -> Image.Image:
     what = f"array of shape {array.shape} and type {array.dtype}"
     if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
-        raise ValueError(f"{what}: (H, W, 3) uint8 in RGB is accepted")
+        raise ValueError(f"{what}: uint8 of shape (H, W), (H, W, 3) in RGB or (H, W, 4) is accepted")
     if array.size == 0:
         raise ValueError(f"{what}: empty; (H, W, 3) uint8 in RGB is accepted")
     return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)

@@ -84,9 +84,10 @@ def train(run: Run, resume: bool = False, report: Report | None = None) -> Model
     state = RunState(0, run.seed, run.steps, describe(run.preset), run.data, None, 0.0)
     if resume:
         stored = load_checkpoint(checkpoint, network, optimiser)
-        planned = (state.seed, state.steps, state.preset, state.data)
-        if (stored.seed, stored.steps, stored.preset, stored.data) != planned:
-            raise ValueError(f"{checkpoint}: is of another run; the same preset, data, seed and steps are accepted")
+        for what in ("data", "seed", "steps", "preset"):
+            if getattr(stored, what) != getattr(state, what):
+                was = "" if what == "preset" else f" ({getattr(stored, what)}, not {getattr(state, what)})"
+                raise ValueError(f"{checkpoint}: is of a run with another {what}{was}; the same is accepted")
         state = stored
         trim_log(run.out, state.step)
     batches = TrainingBatches(
