@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -161,6 +162,21 @@ def test_a_model_that_cannot_be_written_leaves_the_old_one(folder, monkeypatch):
 
     monkeypatch.setattr("refseg.weights.save_file", fail)
     with pytest.raises(OSError, match=r"cannot be written \(disk full\)$"):
+        save_model(tiny_model(), folder)
+    load_model(str(folder))
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_model_that_cannot_be_swapped_in_leaves_the_old_one(folder, monkeypatch):
+    rename = Path.rename
+
+    def fail(self, target):
+        if self.name.endswith(".part"):
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no"):
         save_model(tiny_model(), folder)
     load_model(str(folder))
     assert [path.name for path in folder.parent.iterdir()] == ["model"]

@@ -61,7 +61,8 @@ def segment(
 
     The packaged models know the drawn shapes of RefShapes; photos need a model that was trained on photos.
     """
-    from refseg.segment import prepare_folder, read_list, segment_image, segment_list
+    from refseg.segment import read_list, segment_image, segment_list
+    from refseg.weights import prepare_folder
 
     given = arguments or []
     if list_file is not None and given:
@@ -153,9 +154,9 @@ def train(
     """Train PRESET; the best and the last weights are models that every other command takes."""
     from refseg.predictor import pick_device
     from refseg.presets import get_preset
-    from refseg.segment import prepare_folder
     from refseg.training.loop import Run
     from refseg.training.loop import train as train_run
+    from refseg.weights import prepare_folder
 
     chosen = get_preset(preset)
     prepare_folder(out)

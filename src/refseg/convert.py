@@ -16,7 +16,7 @@ from torch import Tensor
 from refseg.encoders.swin import SwinConfig
 from refseg.methods.lavt import LAVT
 from refseg.presets import LAVT as PRESET
-from refseg.weights import Model, find_encoder, load_strictly, load_tokenizer, save_model
+from refseg.weights import Model, count_parameters, find_encoder, load_strictly, load_tokenizer, save_model
 
 # Names of the released LAVT on the left, ours on the right; `{}` stands for what the left side captured.
 _SWIN = [
@@ -73,8 +73,7 @@ def convert_lavt(checkpoint: Path, out: Path, tokenizer: Path | None = None) -> 
     load_strictly(network, tensors, str(checkpoint))
     training = {"source": f"converted from {checkpoint.name}", "loss": ["cross_entropy"]}
     save_model(Model(out.name, "lavt", network, PRESET.input, words, training), out)
-    count = sum(parameter.numel() for parameter in network.parameters())
-    return {"parameters": count, "depths": config.swin.depths, "fusion_heads": config.fusion_heads}
+    return {"parameters": count_parameters(network), "depths": config.swin.depths, "fusion_heads": config.fusion_heads}
 
 
 def _read(checkpoint: Path) -> tuple[dict[str, Tensor], Any]:

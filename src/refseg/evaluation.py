@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from refseg.data.loader import Samples
 from refseg.metrics import Scores, score
 from refseg.predictor import Predictor
 from refseg.types import Sample
@@ -15,19 +16,9 @@ from refseg.types import Sample
 Words = Literal["true", "shuffled", "swapped"]
 
 
-class Data(Protocol):
-    """A split to evaluate on."""
-
-    def __len__(self) -> int:
-        """Number of images."""
-        ...
-
-    def __getitem__(self, index: int) -> Sample:
-        """One image with its expressions."""
-        ...
-
-
-def ask(data: Data, limit: int | None = None, words: Words = "true") -> Iterator[tuple[Sample, list[int], list[str]]]:
+def ask(
+    data: Samples, limit: int | None = None, words: Words = "true"
+) -> Iterator[tuple[Sample, list[int], list[str]]]:
     """What is asked about each image: the sample, the numbers of its expressions, and the words used.
 
     Args:
@@ -60,7 +51,7 @@ def ask(data: Data, limit: int | None = None, words: Words = "true") -> Iterator
 
 def evaluate(
     predictor: Predictor,
-    data: Data,
+    data: Samples,
     limit: int | None = None,
     words: Words = "true",
     images_per_batch: int = 16,
@@ -102,7 +93,7 @@ def evaluate(
     return scores, took
 
 
-class WithBaselines(Data, Protocol):
+class WithBaselines(Samples, Protocol):
     """A split that can also be guessed."""
 
     def baselines(self, index: int) -> dict[str, list[np.ndarray]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,21 +35,6 @@ class Task:
     expressions: tuple[str, ...]
     numbers: tuple[int, ...]
     line: int
-
-
-def prepare_folder(out: Path) -> None:
-    """Makes sure that files can be written into a folder.
-
-    Raises:
-        ValueError: They cannot.
-    """
-    probe = out / f".refseg-write-test-{os.getpid()}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise ValueError(f"{out}: cannot be written to ({error.strerror}); a writable folder is accepted") from error
 
 
 def segment_image(

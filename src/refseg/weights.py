@@ -108,6 +108,32 @@ def build(preset: Preset, encoders: Path | None = None) -> Model:
     return Model(preset.name, preset.method, network, preset.input, tokenizer, {})
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def prepare_folder(out: Path) -> None:
+    """Makes sure that files can be written into a folder.
+
+    Raises:
+        ValueError: They cannot.
+    """
+    probe = out / f".refseg-write-test-{os.getpid()}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise ValueError(f"{out}: cannot be written to ({error.strerror}); a writable folder is accepted") from error
+
+
 def write_beside(path: Path, write: typing.Callable[[Path], object]) -> None:
     """Writes a file under another name, flushes it and renames it, so that `path` is never half written.
 
@@ -127,8 +153,7 @@ def write_beside(path: Path, write: typing.Callable[[Path], object]) -> None:
     except OSError:
         raise
     except Exception as error:  # the libraries' writers wrap a full disk in errors of their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise OSError(f"{path}: cannot be written ({reason})") from error
+        raise OSError(f"{path}: cannot be written ({first_line(error)})") from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -149,7 +174,12 @@ def save_model(model: Model, folder: Path, half: bool = False) -> None:
         _write_model(model, beside, half)
         if folder.exists():
             folder.rename(old)
-        beside.rename(folder)
+        try:
+            beside.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     finally:
         for leftover in (beside, old):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -169,7 +199,7 @@ def _write_model(model: Model, folder: Path, half: bool) -> None:
         "model": asdict(typing.cast(Any, model.network).config),
         "input": asdict(model.input),
         "training": model.training,
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "sha256": hash_of(weights),
     }
     text = json.dumps(config, indent=1) + "\n"
     write_beside(folder / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
@@ -206,8 +236,7 @@ def from_hub(repository: str, patterns: list[str]) -> Path:
     try:
         return Path(snapshot_download(repository, allow_patterns=patterns))
     except Exception as error:  # the hub's errors share no base class with those of its connection
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{repository}: cannot be read from the Hugging Face hub ({reason})") from error
+        raise ValueError(f"{repository}: cannot be read from the Hugging Face hub ({first_line(error)})") from error
 
 
 def load_model(name: str) -> Model:
@@ -233,9 +262,8 @@ def load_model(name: str) -> Model:
         size = config_from_dict(InputConfig, config["input"], "input")
         network = kind(config_from_dict(kind_config, stored, "model"))
     except Exception as error:  # torch refuses impossible widths in many ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{config_file}: not the config of a model ({reason})") from error
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        raise ValueError(f"{config_file}: not the config of a model ({first_line(error)})") from error
+    digest = hash_of(weights)
     if config.get("sha256") != digest:
         raise ValueError(f"{weights}: its SHA-256 is not the one in config.json; the file is damaged or was replaced")
     load_strictly(network, read_tensors(weights), str(weights))
@@ -307,7 +335,7 @@ def _published(folder: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = torch.load(old, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is none or wants more than tensors
-        raise ValueError(f"{old}: not a file of tensors alone ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"{old}: not a file of tensors alone ({first_line(error)})") from error
     return tensors
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from published import PWAM_NAMES
 from refseg.layers.fusion import PWAM, VLBA, Gate, instance_norm
 
 VLBA_NAMES = {
@@ -13,10 +14,6 @@ VLBA_NAMES = {
     "pixel_fuse.0": "project_mm.0", "pixel_fuse.2": "project_mm.3", "word_fuse.0": "sym_project_mm.0",
     "word_fuse.2": "sym_project_mm.3", "pixel_gate.0": "res_gate.0", "pixel_gate.2": "res_gate.2",
     "word_gate.0": "sym_res_gate.0", "word_gate.2": "sym_res_gate.2",
-}  # fmt: skip
-PWAM_NAMES = {
-    "query": "image_lang_att.f_query.0", "key": "image_lang_att.f_key.0", "value": "image_lang_att.f_value.0",
-    "out": "image_lang_att.W.0", "pixel_branch": "vis_project.0", "fuse": "project_mm.0",
 }  # fmt: skip
 
 

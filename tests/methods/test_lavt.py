@@ -4,17 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from published import PWAM_NAMES
 from refseg.encoders.swin import Swin, SwinConfig
 from refseg.layers.fused_swin import FusedSwin
 from refseg.layers.fusion import PWAM
 from refseg.methods.lavt import LAVTDecoder, enlarge
 from refseg.types import TextFeatures
 from tiny import some_input, tiny_network
-
-PWAM_NAMES = {
-    "query": "image_lang_att.f_query.0", "key": "image_lang_att.f_key.0", "value": "image_lang_att.f_value.0",
-    "out": "image_lang_att.W.0", "pixel_branch": "vis_project.0", "fuse": "project_mm.0",
-}  # fmt: skip
 
 
 def published(tensors):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refseg.weights import write_beside
+from refseg.weights import first_line, write_beside
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def load_checkpoint(path: Path, network: nn.Module, optimiser: torch.optim.Optim
         network.load_state_dict(content["network"])
         optimiser.load_state_dict(content["optimiser"])
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise ValueError(f"{path}: not a checkpoint of this preset ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"{path}: not a checkpoint of this preset ({first_line(error)})") from error
     random: Tensor = content["random"]
     torch.set_rng_state(random)
     if torch.cuda.is_available() and content["cuda_random"]:
