@@ -1,6 +1,6 @@
 """Paper-size methods on one photo: parameters, multiply-adds, time and peak memory of a step on this machine.
 
-Usage: python benchmarks/paper_size.py PHOTO [--preset lgformer] [--encoders DIR] [--expression TEXT]
+Usage: python benchmarks/paper_size.py PHOTO [--preset NAME]... [--encoders DIR] [--expression TEXT]
 
 Each preset runs in a process of its own, so that its peak memory is its own. Without --encoders all weights are random
 (seed 0), which changes neither time nor memory; with it the encoders are loaded from folders of published checkpoints.
@@ -18,11 +18,17 @@ import time
 from datetime import date
 from pathlib import Path
 
-PRESETS = ("alignformer", "lgformer", "lgformer-released", "lavt")
+PRESETS = (
+    "alignformer", "lgformer", "lgformer-released", "eavl", "eavl/vit-b16", "eavl/vit-l14", "jmceln", "crformer",
+    "crformer-released", "lavt",
+)  # fmt: skip
 
 
 def measure(preset_name: str, photo: str, encoders: str | None, expression: str) -> dict[str, object]:
-    """One forward pass as in prediction, and one forward and backward pass as in training."""
+    """One forward pass of one expression as in prediction, and a forward and backward pass of two as in training.
+
+    Two, because a batch norm over sentences has no statistics of one.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -30,7 +36,7 @@ def measure(preset_name: str, photo: str, encoders: str | None, expression: str)
     from refseg.data.transforms import image_to_pixels
     from refseg.methods import METHODS
     from refseg.presets import get_preset
-    from refseg.weights import build
+    from refseg.pretrained import build
 
     torch.manual_seed(0)
     preset = get_preset(preset_name)
@@ -56,8 +62,9 @@ def measure(preset_name: str, photo: str, encoders: str | None, expression: str)
     after_forward = peak()
     network.train()
     started = time.perf_counter()
-    trained = network(network.encode_image(pixels), network.encode_text(tokens, mask), index)
-    loss = sum(network.loss(trained, target).values())
+    text = network.encode_text(tokens.expand(2, -1), mask.expand(2, -1))
+    trained = network(network.encode_image(pixels), text, torch.zeros(2, dtype=torch.long))
+    loss = sum(network.loss(trained, target.expand(2, -1, -1)).values())
     loss.backward()
     backward = time.perf_counter() - started
     after_backward = peak()

@@ -211,7 +211,7 @@ def unwritable(tmp_path):
         (("eval", "MODEL", "--limit", "0"), "--limit"),
         (
             ("train", "lgformer-big", "--out", "OUT"),
-            "'lgformer-big': unknown; accepted are alignformer, lgformer,",
+            "accepted are alignformer, alignformer-shapes, crformer,",
         ),
         (("train", "lgformer", "--out", "OUT", "--encoders", "NONE"), "holds no folder"),
         (("train", "lgformer-shapes", "--out", "OUT", "--data", "x"), "data 'x': unknown"),

@@ -14,6 +14,7 @@ LAYERS = [
     {"methods"},
     {"presets"},
     {"weights"},
+    {"pretrained"},
     {"predictor", "visualize"},
     {"evaluation", "segment"},
     {"training", "report", "convert"},
@@ -84,7 +85,7 @@ def test_training_on_refshapes_needs_only_the_small_set_of_packages():
     }
     import sys
 
-    parts = ("training", "evaluation", "predictor", "weights", "presets", "methods", "layers", "encoders",
+    parts = ("training", "evaluation", "predictor", "weights", "pretrained", "presets", "methods", "layers", "encoders",
              "data/shapes", "data/loader", "data/transforms", "data/images", "data/sets", "losses", "metrics",
              "types")  # fmt: skip
     for path in MODULES:

@@ -6,21 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel, SwinConfig, SwinModel
 
-from refseg.presets import get_preset, override
+from refseg.presets import get_preset
 from refseg.weights import (
     PACKAGED,
-    build,
     config_from_dict,
     find_model,
     load_model,
     packaged_models,
     save_model,
-    seeded,
     write_beside,
 )
 from tiny import tiny_model
+
+SQUASH = {"resize": "squash"}
 
 
 @pytest.fixture
@@ -82,12 +81,18 @@ def test_weights_of_another_model_are_refused_by_name(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "unet"}, "method 'unet' is unknown; known are alignformer, lavt, lgformer"),
+        ({"method": "unet"}, "method 'unet' is unknown; known are alignformer, "),
         ({"model": {"swin": 3}}, "missing"),
         ({"format": 2}, "format 2; this version reads format 1"),
-        ({"input": {"size": [0, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": 9}}, "must be positive"),
-        ({"input": {"size": [64, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": 99}}, "takes .* and 32"),
-        ({"input": {"size": [64, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": "many"}}, "'many'"),
+        (
+            {"input": {"size": [0, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": 9, **SQUASH}},
+            "must be positive",
+        ),
+        (
+            {"input": {"size": [64, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": 99, **SQUASH}},
+            "takes .* and 32",
+        ),
+        ({"input": {"size": [64, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": "many", **SQUASH}}, "'many'"),
     ],
 )
 def test_a_config_that_is_none_is_refused(folder, changes, message):
@@ -194,44 +199,3 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         write_beside(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_seeded_weights_depend_on_the_seed_alone():
-    preset = get_preset("lgformer-shapes")
-    first, second, other = seeded(preset, 1), seeded(preset, 1), seeded(preset, 2)
-    pairs = zip(first.network.parameters(), second.network.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
-    assert not all(
-        torch.equal(a, b) for a, b in zip(first.network.parameters(), other.network.parameters(), strict=True)
-    )
-
-
-def test_a_preset_is_built_from_local_encoder_folders(tmp_path):
-    from dataclasses import replace
-
-    base = get_preset("lgformer")
-    small = {
-        "swin.embed_dim": 8, "swin.depths": (1, 1, 1, 1), "swin.heads": (1, 1, 2, 2), "swin.window": 4,
-        "bert.vocab": 30, "bert.width": 16, "bert.layers": 1, "bert.heads": 2, "bert.ffn": 32, "bert.positions": 20,
-        "pixel_decoder.layers": 1, "prototype.layers": 1,
-    }  # fmt: skip
-    preset = replace(base, model=override(base.model, small))
-    swin = SwinModel(SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1, 1, 2, 2], window_size=4, image_size=64))
-    swin.save_pretrained(tmp_path / "swin-base-patch4-window12-384-in22k")
-    bert = BertModel(
-        BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-                   max_position_embeddings=20)
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="holds no folder 'bert-base-uncased'"):
-        build(preset, tmp_path)
-    folder = tmp_path / "google-bert" / "bert-base-uncased"
-    bert.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "circle"]))
-    model = build(preset, tmp_path)
-    assert model.tokenizer(["red circle"], 20).ids.tolist() == [[2, 5, 6, 3]]
-    loaded = model.network.state_dict()
-    assert torch.equal(
-        loaded["text_encoder.model.embeddings.word_embeddings.weight"], bert.embeddings.word_embeddings.weight
-    )
-    theirs = swin.state_dict()["embeddings.patch_embeddings.projection.weight"]
-    assert torch.equal(loaded["encoder.swin.embeddings.patch_embeddings.projection.weight"], theirs)

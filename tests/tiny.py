@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from refseg.data.transforms import InputConfig
+from refseg.encoders.clip import ClipResNetConfig, ClipTextConfig, ClipViTConfig
 from refseg.methods import METHODS, Segmenter
 from refseg.presets import Preset, get_preset, override, shapes_tokenizer
 from refseg.weights import Model
@@ -25,7 +26,22 @@ LGFORMER = {
 SHARED = {key: value for key, value in LGFORMER.items() if key.startswith(("swin.", "bert."))}
 ALIGNFORMER = {key: value for key, value in LGFORMER.items() if key.startswith(("swin.", "bert.", "pixel_decoder."))}
 ALIGNFORMER |= {"decoder.heads": 2, "decoder.ffn": 32, "decoder.layers": 2, "cmic.anchors": 4}
-CHANGES = {"lgformer": LGFORMER, "alignformer": ALIGNFORMER, "lavt": SHARED}
+CLIP_TEXT = ClipTextConfig(vocab=TOKENIZER.size, width=24, layers=2, heads=2, joint=16, positions=32)
+EAVL = {
+    "text": CLIP_TEXT, "grid": (4, 4), "neck": (12, 16, 20), "heads": 2, "ffn": 32, "dropout": 0.0,
+    "decoder_layers": 2,
+}  # fmt: skip
+JMCELN = {"text": CLIP_TEXT, "width": 16, "heads": 2, "window": 3, "embeddings": 4}
+CRFORMER = SHARED | {"grid": (4, 4), "neck": (12, 16, 20), "heads": 2, "ffn": 32, "dropout": 0.0}
+CHANGES = {"lgformer": LGFORMER, "alignformer": ALIGNFORMER, "lavt": SHARED, "eavl": EAVL, "jmceln": JMCELN}
+CHANGES |= {"crformer": CRFORMER}
+
+
+def tiny_vision(config: ClipResNetConfig | ClipViTConfig) -> ClipResNetConfig | ClipViTConfig:
+    """A small image tower of the same kind."""
+    if isinstance(config, ClipResNetConfig):
+        return ClipResNetConfig((1, 2, 1, 1), width=4, heads=2, joint=16, grid=2)
+    return ClipViTConfig(width=24, layers=2, heads=2, patch=config.patch, joint=16, grid=4)
 
 
 def tiny(name: str) -> Preset:
@@ -34,8 +50,12 @@ def tiny(name: str) -> Preset:
     changes = dict(CHANGES[preset.method])
     if preset.method == "lgformer" and not name.endswith("layers-3"):
         changes |= {"pixel_decoder.layers": 2, "prototype.layers": 2}
-    if preset.method != "lavt":
+    if preset.method in ("alignformer", "lgformer"):
         changes |= {"pixel_decoder.max_tokens": 20}
+    if preset.method in ("eavl", "jmceln"):
+        changes |= {"vision": tiny_vision(preset.model.vision)}
+    if preset.method == "jmceln" and preset.model.stages:
+        changes |= {"stages": 3}  # more rounds of products drown the last biases in float32
     size = InputConfig(SIZE, preset.input.mean, preset.input.std, max_tokens=20)
     model = override(preset.model, changes)
     return replace(preset, model=model, input=size, encoders=None)
@@ -53,7 +73,9 @@ def wake(network: torch.nn.Module) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.dim() > 1:
-                parameter.normal_(std=parameter[0].numel() ** -0.5)
+                parameter.normal_(std=(2 / parameter[0].numel()) ** 0.5)
+            else:
+                parameter += 0.1 * torch.randn_like(parameter)  # biases of 0 make scales in front of a norm inert
 
 
 def tiny_model(name: str = "lgformer-shapes") -> Model:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from refseg.encoders.swin import SwinConfig
 from refseg.methods.lavt import LAVT
-from refseg.presets import LAVT as PRESET
-from refseg.weights import Model, count_parameters, find_encoder, load_strictly, load_tokenizer, save_model
+from refseg.presets.lavt import PAPER as PRESET
+from refseg.pretrained import find_tokenizer, load_tokenizer
+from refseg.weights import Model, count_parameters, load_strictly, save_model
 
 # Names of the released LAVT on the left, ours on the right; `{}` stands for what the left side captured.
 _SWIN = [
@@ -68,7 +69,7 @@ def convert_lavt(checkpoint: Path, out: Path, tokenizer: Path | None = None) -> 
         raise ValueError(f"{checkpoint}: not a LAVT checkpoint ({error})") from error
     if PRESET.encoders is None:
         raise AssertionError("the LAVT preset names its encoders")
-    words = load_tokenizer(find_encoder(PRESET.encoders.bert, tokenizer))
+    words = load_tokenizer(find_tokenizer(PRESET.encoders.bert, tokenizer))
     network = LAVT(config)
     load_strictly(network, tensors, str(checkpoint))
     training = {"source": f"converted from {checkpoint.name}", "loss": ["cross_entropy"]}

@@ -41,6 +41,34 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     return (1 - (overlap + 1) / (probability.sum(1) + truth.sum(1) + 1)).mean()
 
 
+def two_class(classes: Tensor, target: Tensor, weights: tuple[float, float]) -> Tensor:
+    """Cross-entropy of background and foreground, averaged over the pixels by the weights of their true classes.
+
+    Args:
+        classes: (T, 2, H, W) logits, background first.
+        target: (T, H, W) bool.
+        weights: Weights of background and foreground.
+    """
+    return F.cross_entropy(classes.float(), target.long(), torch.tensor(weights, device=classes.device))
+
+
+def class_losses(
+    classes: Tensor, target: Tensor, weights: tuple[float, float], dice_weight: float
+) -> dict[str, Tensor]:
+    """Cross-entropy of two classes and, where it has a weight, the Dice term of foreground minus background.
+
+    Args:
+        classes: (T, 2, H, W) logits, background first.
+        target: (T, H, W) bool.
+        weights: Weights of background and foreground in the cross-entropy.
+        dice_weight: Weight of the Dice term.
+    """
+    terms = {"cross_entropy": two_class(classes, target, weights)}
+    if dice_weight:
+        terms["dice"] = dice_weight * dice(classes[:, 1].float() - classes[:, 0].float(), target)
+    return terms
+
+
 Resolution = Literal["stride4", "full"]
 
 
@@ -69,7 +97,7 @@ def mask_losses(
 
 @dataclass(frozen=True)
 class CMICConfig:
-    """Cross-modal instance contrastive loss (AlignFormer sec. 3.4).
+    """Cross-modal instance contrastive loss (AlignFormer sec. 3.3).
 
     Attributes:
         weight: Weight of the term in the total; 0 switches it off.

@@ -117,7 +117,7 @@ class Predictor:
         parts = torch.cat(logits).split([len(texts) for texts in expressions])
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         every = {name: torch.cat([some[name] for some in shown]) for name in shown[0]}
-        return every, [logits_to_image(part, size) for part, size in zip(parts, sizes, strict=True)]
+        return every, [logits_to_image(part, size, config) for part, size in zip(parts, sizes, strict=True)]
 
 
 def pick_device(name: str | torch.device | None) -> torch.device:

@@ -1,4 +1,4 @@
-"""Models on disk: find, check the hash, load strictly; published encoder weights to ours.
+"""Models on disk: write, find, check the hash, load strictly.
 
 A model is a folder with config.json, model.safetensors and tokenizer.json.
 """
@@ -9,12 +9,12 @@ import hashlib
 import json
 import os
 import shutil
+import types
 import typing
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from refseg.data.transforms import InputConfig
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.methods import METHODS, Segmenter
-from refseg.presets import Preset, shapes_tokenizer
 
 PACKAGED = Path(__file__).parent / "models"
 DEFAULT_MODEL = "lgformer-shapes"
@@ -73,6 +72,9 @@ def config_from_dict(kind: Any, data: Any, where: str = "config") -> Any:
         values = {name: config_from_dict(hints[name], data[name], f"{where}.{name}") for name in data}
         return typing.cast(typing.Any, kind)(**values)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType and isinstance(data, dict):  # of dataclasses: the one that has these fields
+        named = [k for k in inner if is_dataclass(k) and {f.name for f in fields(k)} == set(data)]
+        return config_from_dict(named[0] if named else inner[0], data, where)
     if origin is typing.Literal and data in inner:
         return data
     if origin is tuple and isinstance(data, list):
@@ -85,27 +87,6 @@ def config_from_dict(kind: Any, data: Any, where: str = "config") -> Any:
     if isinstance(kind, type) and type(data) is kind:
         return data
     raise ValueError(f"{where}: {data!r}; {kind} is accepted")
-
-
-def build(preset: Preset, encoders: Path | None = None) -> Model:
-    """Builds a preset, with the published weights in its encoders where it has any.
-
-    Args:
-        preset: What to build.
-        encoders: Folder that holds the encoder checkpoints by name; without it they come from the hub.
-
-    Raises:
-        ValueError: A checkpoint is missing or does not fit.
-    """
-    kind: Any = METHODS[preset.method][0]
-    if preset.encoders is None:
-        return Model(preset.name, preset.method, kind(preset.model), preset.input, shapes_tokenizer(), {})
-    swin, bert = (find_encoder(hub_id, encoders) for hub_id in (preset.encoders.swin, preset.encoders.bert))
-    tokenizer = load_tokenizer(bert)
-    network = kind(preset.model)
-    load_swin(network.encoder.swin, swin)
-    load_bert(network.text_encoder.model, bert)
-    return Model(preset.name, preset.method, network, preset.input, tokenizer, {})
 
 
 def first_line(error: BaseException) -> str:
@@ -268,7 +249,7 @@ def load_model(name: str) -> Model:
         raise ValueError(f"{weights}: its SHA-256 is not the one in config.json; the file is damaged or was replaced")
     load_strictly(network, read_tensors(weights), str(weights))
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
-    rows, positions = stored["bert"]["vocab"], stored["bert"]["positions"]
+    rows, positions = network.text_encoder.config.vocab, network.text_encoder.config.positions
     if tokenizer.size > rows or size.max_tokens > positions:
         given = f"the tokenizer has {tokenizer.size} entries and the input {size.max_tokens} tokens"
         raise ValueError(f"{folder}: {given}; the text encoder takes {rows} and {positions}")
@@ -308,82 +289,6 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], source: str) ->
     module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
 
 
-def find_encoder(hub_id: str, folder: Path | None) -> Path:
-    """The folder of a published encoder: inside `folder` under its name, else on the hub.
-
-    Raises:
-        ValueError: `folder` is given and does not hold it.
-    """
-    if folder is None:
-        found = from_hub(hub_id, ["*.json", "vocab.txt", "model.safetensors"])
-        if (found / "model.safetensors").is_file():
-            return found
-        return from_hub(hub_id, ["*.json", "vocab.txt", "pytorch_model.bin"])  # older repositories have only this
-    for candidate in (folder / hub_id, folder / hub_id.split("/")[-1]):
-        if candidate.is_dir():
-            return candidate
-    raise ValueError(f"{folder}: holds no folder {hub_id.split('/')[-1]!r} with the weights of {hub_id}")
-
-
-def _published(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a published checkpoint; of a PyTorch file only tensors are read, nothing in it is executed."""
-    if (folder / "model.safetensors").is_file():
-        return read_tensors(folder / "model.safetensors")
-    old = folder / "pytorch_model.bin"
-    if not old.is_file():
-        raise ValueError(f"{folder}: holds no weights; model.safetensors or pytorch_model.bin is accepted")
-    try:
-        tensors: dict[str, Tensor] = torch.load(old, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is none or wants more than tensors
-        raise ValueError(f"{old}: not a file of tensors alone ({first_line(error)})") from error
-    return tensors
-
-
-def load_swin(swin: nn.Module, folder: Path) -> None:
-    """Loads a published Hugging Face Swin (backbone, model or classifier) into `refseg.encoders.swin.Swin`.
-
-    Raises:
-        ValueError: A tensor is missing or of another shape.
-    """
-    tensors = {k.removeprefix("swin."): v for k, v in _published(folder).items()}
-    aside = ("classifier.", "layernorm.", "hidden_states_norms.", "pooler.", "decoder.")
-    kept = {k: v for k, v in tensors.items() if not k.startswith(aside) and not k.endswith("relative_position_index")}
-    load_strictly(swin, kept, str(folder))
-
-
-def load_bert(bert: nn.Module, folder: Path) -> None:
-    """Loads a published Hugging Face BERT (any head) into transformers' `BertModel` without pooler.
-
-    Raises:
-        ValueError: A tensor is missing or of another shape.
-    """
-    tensors = {k.removeprefix("bert."): v for k, v in _published(folder).items()}
-    old = {".gamma": ".weight", ".beta": ".bias"}
-    for ending, new in old.items():
-        tensors = {k.removesuffix(ending) + new if k.endswith(ending) else k: v for k, v in tensors.items()}
-    aside = ("cls.", "pooler.", "embeddings.position_ids")
-    kept = {k: v for k, v in tensors.items() if not k.startswith(aside)}
-    load_strictly(bert, kept, str(folder))
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in a published folder: tokenizer.json, else vocab.txt.
-
-    Raises:
-        ValueError: There is neither.
-    """
-    for name in ("tokenizer.json", "vocab.txt"):
-        if (folder / name).is_file():
-            return Tokenizer.from_file(folder / name)
-    raise ValueError(f"{folder}: holds no tokenizer; tokenizer.json or vocab.txt is accepted")
-
-
 def count_parameters(network: nn.Module) -> int:
     """Number of parameters, trained or not."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def seeded(preset: Preset, seed: int, encoders: Path | None = None) -> Model:
-    """`build` with initial weights that depend on nothing but the seed."""
-    torch.manual_seed(seed)
-    return build(preset, encoders)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import string
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,11 @@ from transformers import BertForMaskedLM
 
 from refseg.encoders.bert import Bert, BertConfig
 from refseg.encoders.tokenizer import Tokenizer, small_wordpiece
-from refseg.weights import load_bert, load_tokenizer
+from refseg.presets.base import shapes_clip_tokenizer, shapes_tokenizer
+from refseg.pretrained import load_bert, load_tokenizer
 
-PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "tokenizers" / "bert-base-uncased"
+TOKENIZERS = Path(__file__).parents[3] / "shared" / "data" / "tokenizers"
+PUBLISHED, PUBLISHED_CLIP = TOKENIZERS / "bert-base-uncased", TOKENIZERS / "clip"
 SMALL = BertConfig(60, 16, 2, 2, 32, 24, 0.0, trained_layers=1, train_embeddings=False)
 
 
@@ -89,3 +93,114 @@ def test_published_vocabulary_gives_the_published_ids():
     assert tokenizer.size == 30522
     ids = tokenizer(["the man in black on the left"], 20).ids[0].tolist()
     assert ids == [101, 1996, 2158, 1999, 2304, 2006, 1996, 2187, 102]
+
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+@pytest.fixture
+def byte_pairs(tmp_path):
+    """A folder with CLIP's two files over a few pieces, and what turns pieces into ids."""
+    signs = string.ascii_lowercase + "12'!Ã©"
+    pieces = [*signs, *(f"{c}</w>" for c in signs), "th", "the</w>", "re", "red</w>", START, END]
+    ids = {piece: i for i, piece in enumerate(pieces)}
+    (tmp_path / "vocab.json").write_text(json.dumps(ids))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nt h\nth e</w>\nr e\nre d</w>\n")
+    return tmp_path, lambda *given: [ids[piece] for piece in (START, *given, END)]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "pieces"),
+    [
+        ("the red", ["the</w>", "red</w>"]),
+        ("  The\u00a0 RED\tox\n", ["the</w>", "red</w>", "o", "x</w>"]),
+        ("thered", ["th", "e", "red</w>"]),
+        ("ox's red!!", ["o", "x</w>", "'", "s</w>", "red</w>", "!", "!</w>"]),
+        ("12 red1the", ["1</w>", "2</w>", "red</w>", "1</w>", "the</w>"]),
+        ("RE\u0301", ["r", "Ã", "©</w>"]),  # composed, these are the bytes C3 A9 of one letter
+        ("", []),
+    ],
+)
+def test_byte_pairs_by_hand(byte_pairs, sentence, pieces):
+    folder, ids = byte_pairs
+    tokens = load_tokenizer(folder)([sentence], max_tokens=20)
+    assert tokens.ids.tolist() == [ids(*pieces)] and bool(tokens.mask.all()) and tokens.cut == ()
+
+
+def test_clip_keeps_its_end_token_and_pads_behind_it(byte_pairs):
+    folder, ids = byte_pairs
+    tokens = load_tokenizer(folder)(["the red the red the", "red", "the red red"], max_tokens=5)
+    assert tokens.cut == (0,)
+    assert tokens.ids[0].tolist() == ids("the</w>", "red</w>", "the</w>")
+    assert tokens.ids[2].tolist() == ids("the</w>", "red</w>", "red</w>")
+    assert tokens.ids[1, :3].tolist() == ids("red</w>") and tokens.mask[1].tolist() == [True] * 3 + [False] * 2
+
+
+def test_saved_byte_pairs_are_the_same(byte_pairs):
+    folder, _ = byte_pairs
+    tokenizer, sentences = load_tokenizer(folder), ["The red ox's red!!", "1 " * 9, "Übermut", f"the {END} red"]
+    (folder / "saved").mkdir()
+    tokenizer.save(folder / "saved" / "tokenizer.json")
+    again = load_tokenizer(folder / "saved")
+    assert again.size == tokenizer.size == 70
+    ours, theirs = again(sentences, 8), tokenizer(sentences, 8)
+    assert torch.equal(ours.ids, theirs.ids) and torch.equal(ours.mask, theirs.mask) and ours.cut == theirs.cut
+
+
+def test_byte_pairs_without_their_merges_or_their_ends_are_refused(byte_pairs):
+    folder, _ = byte_pairs
+    (folder / "merges.txt").rename(folder / "elsewhere.txt")
+    with pytest.raises(ValueError, match="merges.txt is missing"):
+        load_tokenizer(folder)
+    (folder / "elsewhere.txt").rename(folder / "merges.txt")
+    stored = json.loads((folder / "vocab.json").read_text())
+    (folder / "vocab.json").write_text(json.dumps({k: v for k, v in stored.items() if k != START}))
+    with pytest.raises(ValueError, match=r"vocab.json: not a tokenizer .*startoftext"):
+        load_tokenizer(folder)
+
+
+def test_a_clip_tokenizer_that_adds_no_ends_is_refused(byte_pairs):
+    folder, _ = byte_pairs
+    load_tokenizer(folder).save(folder / "tokenizer.json")
+    stored = json.loads((folder / "tokenizer.json").read_text())
+    stored["post_processor"] = None
+    (folder / "tokenizer.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match="does not put"):
+        load_tokenizer(folder)
+
+
+def test_small_word_pieces_in_clips_manner_differ_in_their_ends_alone():
+    bert, clip = shapes_tokenizer(), shapes_clip_tokenizer()
+    assert bert.size == clip.size
+    sentences = ["the striped square", "a Zebra"]
+    assert torch.equal(bert(sentences, 20).ids, clip(sentences, 20).ids)
+    assert clip(sentences, 4).ids[:, -1].tolist() == [3, 3] and clip(sentences, 4).cut == (0, 1)
+    assert bert(sentences, 4).ids[0, -1] not in (0, 3)
+
+
+@pytest.mark.skipif(not PUBLISHED_CLIP.is_dir(), reason="the published vocabulary is not in the repository")
+def test_published_byte_pairs_give_the_published_ids():
+    tokenizer = load_tokenizer(PUBLISHED_CLIP)
+    assert tokenizer.size == 49408
+    tokens = tokenizer(["the man in black on the left", "The man"], 20)
+    assert tokens.ids[0].tolist() == [49406, 518, 786, 530, 1449, 525, 518, 1823, 49407]
+    assert tokens.ids[1, :4].tolist() == [49406, 518, 786, 49407] and int(tokens.mask[1].sum()) == 4
+    assert tokenizer(["the man in black on the left"], 5).ids.tolist() == [[49406, 518, 786, 530, 49407]]
+
+
+@pytest.mark.skipif(not PUBLISHED_CLIP.is_dir(), reason="the published vocabulary is not in the repository")
+def test_published_byte_pairs_equal_those_of_transformers():
+    from transformers import CLIPTokenizer
+
+    theirs, ours = CLIPTokenizer.from_pretrained(PUBLISHED_CLIP), load_tokenizer(PUBLISHED_CLIP)
+    odd = [
+        "naïve café 红色 🙂",
+        "don't they'VE 1234 ½",
+        "...'s ''s “q”",
+        "  a\u00a0b\u2003c  ",
+        "x" * 90,
+        "e\u0301",
+        "",
+    ]
+    for sentence in odd:
+        assert ours([sentence], 200).ids[0].tolist() == theirs(sentence)["input_ids"], sentence

@@ -78,7 +78,7 @@ def test_every_parameter_learns_or_is_known_not_to(name):
     for parameter in trainable:
         size = sizes.get(parameter, 0.0)
         weight = sizes.get(parameter.removesuffix("bias") + "weight", 0.0) if parameter.endswith("bias") else 0.0
-        least = max(1e-4 * weight, 1e-6 * largest)
+        least = max(1e-4 * weight, 1e-7 * largest)
         if any(fnmatch(parameter, pattern) for pattern in known):
             assert size <= max(1e-3 * weight, 1e-7 * largest), f"{parameter} is called inert but has gradient {size}"
         else:

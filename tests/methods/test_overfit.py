@@ -8,9 +8,13 @@ import torch
 from refseg.losses import resize_target
 from tiny import some_input, tiny_network
 
+NAMES = [
+    "alignformer", "crformer", "crformer-released", "eavl", "jmceln", "lavt", "lgformer", "lgformer-released",
+]  # fmt: skip
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["alignformer", "lavt", "lgformer", "lgformer-released"])
+@pytest.mark.parametrize("name", NAMES)
 def test_overfits_one_batch(name):
     network = tiny_network(name).train()
     pixels, tokens, mask, index, targets = some_input()

@@ -6,12 +6,15 @@ B images, T expressions, H and W own size, h and w network size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,15 @@ class InputConfig:
         mean: Mean of each channel, for values in [0, 1].
         std: Standard deviation of each channel.
         max_tokens: Longest token sequence, special tokens included.
+        resize: "squash" brings every image to `size` whatever its shape (LAVT and its heirs), bilinear; "letterbox"
+            keeps its shape, centred between borders of the mean colour (CRIS and its heirs), bicubic.
     """
 
-    size: tuple[int, int]
+    size: Size
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     max_tokens: int
+    resize: Literal["squash", "letterbox"] = "squash"
 
     def __post_init__(self) -> None:
         """Refuses what no image can be brought to.
@@ -40,24 +46,51 @@ class InputConfig:
             raise ValueError(f"{self}: size, std and max_tokens must be positive")
 
 
+def content_box(own: Size, config: InputConfig) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the part of the network input that an image of `own` size (H, W) fills."""
+    height, width = config.size
+    if config.resize == "squash":
+        return 0, 0, height, width
+    scale = min(height / own[0], width / own[1])
+    h, w = (max(1, min(full, round(side * scale))) for side, full in zip(own, config.size, strict=True))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
 def image_to_pixels(image: np.ndarray, config: InputConfig) -> Tensor:
-    """(H, W, 3) uint8 to (3, h, w) float32: squashed to the network size (bilinear, antialiased) and normalised."""
-    h, w = config.size
-    resized = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR), dtype=np.float32)
+    """(H, W, 3) uint8 to (3, h, w) float32: brought to the network size (antialiased) and normalised."""
+    top, left, h, w = content_box((image.shape[0], image.shape[1]), config)
+    method = Image.Resampling.BILINEAR if config.resize == "squash" else Image.Resampling.BICUBIC
+    resized = np.asarray(Image.fromarray(image).resize((w, h), method), dtype=np.float32)
     scaled = (resized / 255 - np.asarray(config.mean, np.float32)) / np.asarray(config.std, np.float32)
-    return torch.from_numpy(scaled).permute(2, 0, 1)
+    pixels = torch.from_numpy(scaled).permute(2, 0, 1)
+    return F.pad(pixels, _borders(top, left, h, w, config))  # 0 is the mean colour
 
 
 def mask_to_target(mask: np.ndarray, config: InputConfig) -> Tensor:
-    """(H, W) bool to (h, w) bool at network size by nearest neighbour."""
-    h, w = config.size
+    """(H, W) bool to (h, w) bool at network size by nearest neighbour; the borders of a letterbox are background."""
+    top, left, h, w = content_box((mask.shape[0], mask.shape[1]), config)
     resized = Image.fromarray(mask).resize((w, h), Image.Resampling.NEAREST)
-    return torch.from_numpy(np.array(resized, dtype=bool))
+    return F.pad(torch.from_numpy(np.array(resized, dtype=bool)), _borders(top, left, h, w, config))
 
 
-def logits_to_image(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """(T, 1, a, b) log-odds of the squashed image to (T, H, W) at the image's own `size` (bilinear).
+def logits_to_image(logits: Tensor, own: Size, config: InputConfig) -> Tensor:
+    """(T, 1, a, b) log-odds of the network input to (T, H, W) at the image's `own` size (bilinear).
 
     Prediction and evaluation both come through here, so that what is scored is what a user sees.
     """
-    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)[:, 0]
+    if config.resize == "squash":
+        return F.interpolate(logits.float(), own, mode="bilinear", align_corners=False)[:, 0]
+    top, left, h, w = content_box(own, config)
+    # Where each pixel's centre lies in the network input, in grid_sample's units: -1 and 1 are its outer edges.
+    rows, columns = (
+        (first + (torch.arange(side, device=logits.device) + 0.5) * part / side) / full * 2 - 1
+        for first, side, part, full in zip((top, left), own, (h, w), config.size, strict=True)
+    )
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)  # (H, W, 2) as (x, y)
+    grid = grid.expand(logits.shape[0], -1, -1, -1)
+    return F.grid_sample(logits.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)[:, 0]
+
+
+def _borders(top: int, left: int, h: int, w: int, config: InputConfig) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom padding around the content."""
+    return left, config.size[1] - left - w, top, config.size[0] - top - h

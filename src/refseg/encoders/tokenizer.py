@@ -1,18 +1,24 @@
-"""Sentences to token ids, for BERT's word pieces."""
+"""Sentences to token ids, for BERT's word pieces and CLIP's byte pairs."""
 
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as HFTokenizer
-from tokenizers import normalizers, pre_tokenizers
-from tokenizers.models import WordPiece
+from tokenizers.models import BPE, WordPiece
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
+
+BERT_ENDS = ("[CLS]", "[SEP]")
+CLIP_ENDS = ("<|startoftext|>", "<|endoftext|>")
+# What CLIP takes for one word before it looks for byte pairs: an English ending, letters, one digit, or signs.
+CLIP_WORDS = r"'(?:s|t|re|ve|m|ll|d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+ACCEPTED = "a tokenizer.json, BERT's vocab.txt or CLIP's vocab.json with merges.txt beside it is accepted"
 
 
 @dataclass(frozen=True)
@@ -31,29 +37,46 @@ class Tokens:
 
 
 class Tokenizer:
-    """A published or packaged tokenizer; sentences start with [CLS] and end with [SEP] unless they are cut."""
+    """A published or packaged tokenizer, BERT's or CLIP's; which of them, its special tokens tell.
+
+    BERT's sentences start with [CLS] and end with [SEP], CLIP's with <|startoftext|> and <|endoftext|>. A sentence that
+    is cut loses BERT's end token, as in LAVT, and keeps CLIP's, as in CRIS: CLIP reads its sentence vector there.
+    """
 
     def __init__(self, inner: HFTokenizer) -> None:
         inner.no_padding()  # a file may have stored both; padding and cutting are done here
         inner.no_truncation()
+        self._inner, self._pad = inner, 0
+        self._end: int | None = None  # the token that a cut sentence keeps
+        start, end = (inner.token_to_id(name) for name in CLIP_ENDS)
+        if start is not None and end is not None:
+            if inner.encode("").ids != [start, end]:
+                raise ValueError(f"a CLIP tokenizer that does not put {' and '.join(CLIP_ENDS)} around a sentence")
+            self._end = end
+            return
         pad = inner.token_to_id("[PAD]")
         if pad is None:
-            raise ValueError("the tokenizer has no [PAD] token; a BERT tokenizer is accepted")
-        self._inner, self._pad = inner, pad
+            raise ValueError("the tokenizer has neither a [PAD] token nor CLIP's; one of BERT or CLIP is accepted")
+        self._pad = pad
 
     @classmethod
     def from_file(cls, path: Path) -> Tokenizer:
-        """Reads a `tokenizer.json`, or BERT's `vocab.txt`.
+        """Reads a `tokenizer.json`, BERT's `vocab.txt`, or CLIP's `vocab.json` with `merges.txt` beside it.
 
         Raises:
-            ValueError: The file is neither.
+            ValueError: The file is none of these.
         """
         try:
             if path.suffix == ".txt":
                 return bert_wordpiece(path.read_text(encoding="utf-8").splitlines())
+            if path.name == "vocab.json":
+                merges = path.with_name("merges.txt")
+                if not merges.is_file():
+                    raise ValueError("merges.txt is missing beside it")
+                return clip_byte_pairs(*BPE.read_file(str(path), str(merges)))
             return cls(HFTokenizer.from_file(str(path)))
         except Exception as error:  # the library raises a bare Exception
-            raise ValueError(f"{path}: not a tokenizer ({error}); a tokenizer.json or vocab.txt is accepted") from error
+            raise ValueError(f"{path}: not a tokenizer ({error}); {ACCEPTED}") from error
 
     def save(self, path: Path) -> None:
         """Writes `tokenizer.json`."""
@@ -65,13 +88,15 @@ class Tokenizer:
         return int(self._inner.get_vocab_size())
 
     def __call__(self, sentences: Sequence[str], max_tokens: int) -> Tokens:
-        """Encodes T sentences; what exceeds `max_tokens` is cut off at the end, [SEP] included (LAVT)."""
+        """Encodes T sentences; what exceeds `max_tokens` is cut off at the end, where CLIP's end token is put back."""
         encoded = [encoding.ids for encoding in self._inner.encode_batch(list(sentences))]
         length = min(max_tokens, max(len(ids) for ids in encoded))
         ids = torch.full((len(encoded), length), self._pad)
         mask = torch.zeros(len(encoded), length, dtype=torch.bool)
         for row, sentence in enumerate(encoded):
             kept = sentence[:length]
+            if self._end is not None:
+                kept[-1] = self._end
             ids[row, : len(kept)] = torch.tensor(kept)
             mask[row, : len(kept)] = True
         return Tokens(ids, mask, tuple(row for row, sentence in enumerate(encoded) if len(sentence) > max_tokens))
@@ -79,18 +104,51 @@ class Tokenizer:
 
 def bert_wordpiece(vocabulary: Sequence[str]) -> Tokenizer:
     """BERT's lower-casing word-piece tokenizer over a vocabulary in the order of its ids."""
+    return _word_pieces(vocabulary, BERT_ENDS)
+
+
+def clip_byte_pairs(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> Tokenizer:
+    """CLIP's lower-casing byte-pair tokenizer (Radford et al. 2021).
+
+    Args:
+        vocabulary: Ids of the pieces; a piece that ends a word ends in `</w>`.
+        merges: The pairs that become one piece, in the order of their rank.
+    """
+    end = CLIP_ENDS[1]
+    inner = HFTokenizer(BPE(dict(vocabulary), list(merges), end_of_word_suffix="</w>", unk_token=end))
+    inner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    words = pre_tokenizers.Split(Regex(CLIP_WORDS), behavior="removed", invert=True)  # whitespace goes, however long
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.pre_tokenizer = pre_tokenizers.Sequence([words, as_bytes])
+    inner.add_special_tokens(list(CLIP_ENDS))
+    inner.post_processor = _between(CLIP_ENDS, vocabulary)
+    return Tokenizer(inner)
+
+
+def small_wordpiece(words: Sequence[str], clip: bool = False) -> Tokenizer:
+    """A word-piece tokenizer that knows the given words and spells every other one letter by letter.
+
+    Args:
+        words: What it knows.
+        clip: Start and end sentences as CLIP does and keep the end of those that are cut. All other ids stay the same.
+    """
+    letters = string.ascii_lowercase + string.digits + "-',.?!"
+    ends = CLIP_ENDS if clip else BERT_ENDS
+    special = ["[PAD]", "[UNK]", *ends, "[MASK]"]
+    pieces = dict.fromkeys([*special, *letters, *(f"##{c}" for c in letters), *sorted(words)])
+    return _word_pieces(list(pieces), ends)
+
+
+def _word_pieces(vocabulary: Sequence[str], ends: tuple[str, str]) -> Tokenizer:
     ids = {piece: i for i, piece in enumerate(vocabulary)}
     inner = HFTokenizer(WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
     inner.normalizer = normalizers.BertNormalizer(lowercase=True)
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = [(name, ids[name]) for name in ("[CLS]", "[SEP]")]
-    inner.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
+    inner.post_processor = _between(ends, ids)
     return Tokenizer(inner)
 
 
-def small_wordpiece(words: Sequence[str]) -> Tokenizer:
-    """A word-piece tokenizer that knows the given words and spells every other one letter by letter."""
-    letters = string.ascii_lowercase + string.digits + "-',.?!"
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    pieces = dict.fromkeys([*special, *letters, *(f"##{c}" for c in letters), *sorted(words)])
-    return bert_wordpiece(list(pieces))
+def _between(ends: tuple[str, str], ids: Mapping[str, int]) -> TemplateProcessing:
+    """Puts a start and an end token around every sentence."""
+    start, end = ends
+    return TemplateProcessing(single=f"{start} $A {end}", special_tokens=[(name, ids[name]) for name in ends])

@@ -17,7 +17,7 @@ from refseg.types import ImageFeatures, TextFeatures
 if TYPE_CHECKING:
     from refseg.encoders.swin import Swin
 
-EncoderOutput = Literal["updated", "residual_ln"]
+EncoderOutput = Literal["updated", "residual_ln", "residual"]
 
 
 # Layers of the fusion modules whose bias is the same for every pixel when it reaches an instance norm.
@@ -28,15 +28,16 @@ _GATES = ("gate", "pixel_gate", "word_gate")
 class FusedSwin(nn.Module):
     """Runs a Swin with one fusion module per stage, after the stage's last block and before its patch merging.
 
-    The first stage's blocks do not depend on the text: `encode_image` computes them once per image and `forward` goes
-    on for every expression.
+    The blocks up to the first fusion do not depend on the text: `encode_image` computes them once per image and
+    `forward` goes on for every expression.
 
     Args:
         swin: The vision backbone.
         fusions: One fusion module per stage, None where a stage has none.
         chain_words: Whether a stage's updated words feed the next stage; otherwise all read the text encoder's.
         output: What leaves the encoder: "updated" is V' and L' as the papers write; "residual_ln" is LayerNorm(V_m) and
-            the last stage's L_m, as LAVT's and LGFormer's released code does.
+            the last stage's L_m, as LAVT's and LGFormer's released code does; "residual" is V_m and L_m themselves.
+            A stage without fusion emits its map in their place.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class FusedSwin(nn.Module):
         self.swin = swin
         self.fusions = nn.ModuleList(nn.Identity() if f is None else f for f in fusions)
         self.chain_words, self.output = chain_words, output
+        fused = [stage for stage, fusion in enumerate(fusions) if fusion is not None]
+        self.free = min(fused, default=swin.stages - 1) + 1  # stages whose blocks see no word
         norms = swin.config.channels if output == "residual_ln" else ()
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in norms)
 
@@ -59,17 +62,22 @@ class FusedSwin(nn.Module):
         found |= {f"fusions.*.{name}.bias": norm for name in _BEFORE_NORM}
         if not any(isinstance(fusion, VLBA) and fusion.update_words for fusion in self.fusions):
             found["fusions.*.key.bias"] = softmax
-        if self.output == "residual_ln":
+        if self.output != "updated":
             last = len(self.fusions) - 1
             found |= {f"fusions.{last}.{gate}.*": "only the residual leaves the last stage" for gate in _GATES}
         names = [name for name, _ in self.named_parameters()]
         return {pattern: reason for pattern, reason in found.items() if any(fnmatch(name, pattern) for name in names)}
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
-        """(B, 3, H, W) to the first stage's map, before any word."""
+        """(B, 3, H, W) to the maps `stage1`, ... of all stages up to the first fusion, before any word."""
         x, size = self.swin.embed(pixels)
-        x = self.swin.blocks(0, x, size)
-        return ImageFeatures({"stage1": x.transpose(1, 2).unflatten(2, size)}, (pixels.shape[-2], pixels.shape[-1]))
+        maps = {}
+        for stage in range(self.free):
+            if stage > 0:
+                x, size = self.swin.merge(stage - 1, x, size)
+            x = self.swin.blocks(stage, x, size)
+            maps[f"stage{stage + 1}"] = x.transpose(1, 2).unflatten(2, size)
+        return ImageFeatures(maps, (pixels.shape[-2], pixels.shape[-1]))
 
     def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor) -> tuple[list[Tensor], Tensor]:
         """Fuses T expressions with the images they ask about.
@@ -77,24 +85,25 @@ class FusedSwin(nn.Module):
         Returns:
             One map (T, C_i, H_i, W_i) per stage, and the words (T, L, D) that leave the encoder.
         """
-        first = image.maps["stage1"][image_index]  # (T, C, H, W)
-        size = (first.shape[2], first.shape[3])
-        x = first.flatten(2).transpose(1, 2)  # (T, P, C)
         words, out_words, maps = text.words, text.words, []
         for stage, fusion in enumerate(self.fusions):
-            if stage > 0:
+            if stage < self.free:
+                shared = image.maps[f"stage{stage + 1}"][image_index]  # (T, C, H, W)
+                size = (shared.shape[2], shared.shape[3])
+                x = shared.flatten(2).transpose(1, 2)  # (T, P, C)
+            else:
+                x, size = self.swin.merge(stage - 1, x, size)
                 x = self.swin.blocks(stage, x, size)
             emitted = x
             if not isinstance(fusion, nn.Identity):
                 fused: Fused = fusion(x, words, text.mask)
                 x = emitted = fused.pixels
                 out_words = fused.words
-                if self.output == "residual_ln":
-                    emitted, out_words = self.norms[stage](fused.pixel_residual), fused.word_residual
+                if self.output != "updated":
+                    emitted, out_words = fused.pixel_residual, fused.word_residual
                 if self.chain_words:
                     words = fused.words
-            elif self.output == "residual_ln":
-                emitted = self.norms[stage](x)
+            if self.output == "residual_ln":
+                emitted = self.norms[stage](emitted)
             maps.append(emitted.transpose(1, 2).unflatten(2, size))
-            x, size = self.swin.merge(stage, x, size)
         return maps, out_words

@@ -23,7 +23,7 @@ class Fused:
     Attributes:
         pixels: (T, P, C) V', what the next stage reads.
         words: (T, L, D) L', what the next fusion module reads; zero on padding.
-        pixel_residual: (T, P, C) V_m before its gate.
+        pixel_residual: (T, P, C) V_m before its gate; VLF's F_v.
         word_residual: (T, L, D) L_m before its gate; the words themselves where the module leaves them alone.
     """
 
@@ -66,14 +66,14 @@ class Gate(nn.Sequential):
 
 
 class _Mlp(nn.Sequential):
-    """The two-layer fuse of LGFormer eq. 4-5."""
+    """The two-layer fuse of AlignFormer eq. 4-5 (LGFormer eq. 8-9)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs), nn.GELU())
 
 
 class VLBA(nn.Module):
-    """Vision-language bidirectional attention (AlignFormer and LGFormer, eq. 1-7).
+    """Vision-language bidirectional attention (AlignFormer eq. 1-7, LGFormer eq. 5-11; numbered as the former).
 
     One attention map serves both directions: over the words it gathers language for every pixel, over the pixels it
     gathers vision for every word. With `update_words=False` only the first remains (AlignFormer's ablation "VLUA").
@@ -148,3 +148,25 @@ class PWAM(nn.Module):
         """Fuses (T, P, C) pixels with (T, L, D) words; `mask` (T, L) is True on real words."""
         fused = self.attend(pixels, words, mask)
         return Fused(pixels + self.gate(fused) * fused, words, fused, words)
+
+
+class VLF(nn.Module):
+    """Vision-language fusion module (CRFormer eq. 1-2): plain attention of the pixels to the words, single-headed.
+
+    No gate, and no product with the pixels: what is emitted, `Fused.pixel_residual`, holds the words that each pixel
+    read, and its ReLU is added to the stream. The paper prints products with matrices, so there are no biases.
+    """
+
+    def __init__(self, dim: int, word_dim: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key = nn.Linear(word_dim, dim, bias=False)
+        self.value = nn.Linear(word_dim, dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Fused:
+        """Fuses (T, P, C) pixels with (T, L, D) words; `mask` (T, L) is True on real words."""
+        scores = self.query(pixels) @ self.key(words).transpose(1, 2) * pixels.shape[-1] ** -0.5  # (T, P, L)
+        over_words = (scores + _over_padding(mask.unsqueeze(-1).to(scores.dtype))[:, 0]).softmax(-1)
+        read = self.out(over_words @ self.value(words))  # eq. 2, F_v
+        return Fused(pixels + F.relu(read), words, read, words)

@@ -1,4 +1,4 @@
-"""Deformable pixel decoder (Mask2Former, Cheng et al. 2022), optionally guided by the words (LGFormer sec. 3.3).
+"""Deformable pixel decoder (Mask2Former, Cheng et al. 2022), optionally guided by the words (LGFormer sec. 3.2.2).
 
 T expressions, P pixels of strides 8, 16 and 32 together, L words, C width of the decoder, D width of the words.
 """

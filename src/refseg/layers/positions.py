@@ -33,3 +33,47 @@ def sine_grid(size: tuple[int, int], channels: int, device: torch.device, temper
     h, w = size
     rows, columns = axis(h), axis(w)
     return torch.cat([rows[:, None].expand(h, w, -1), columns[None].expand(h, w, -1)], -1).flatten(0, 1)
+
+
+def sine_line(length: int, channels: int, device: torch.device) -> Tensor:
+    """Sine position of every place in a row (Vaswani et al. 2017), not normalised to its length, as CRIS uses it.
+
+    Args:
+        length: Number of places.
+        channels: Width of the code, a multiple of 2; sine and cosine of one frequency stand side by side.
+        device: Where the code is built.
+
+    Returns:
+        (length, channels) float32.
+
+    Raises:
+        ValueError: The width is odd.
+    """
+    if channels % 2:
+        raise ValueError(f"position code of width {channels}: the width must be a multiple of 2")
+    frequency = 1e4 ** (-2 * torch.arange(channels // 2, device=device, dtype=torch.float32) / channels)
+    angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequency
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
+
+
+def sine_plane(size: tuple[int, int], channels: int, device: torch.device) -> Tensor:
+    """Sine position of every cell of a grid, not normalised to it, as CRIS uses it.
+
+    Unlike `sine_grid`, the column comes first.
+
+    Args:
+        size: (H, W) of the grid.
+        channels: Width of the code, a multiple of 4: the first half encodes the column, the second half the row.
+        device: Where the code is built.
+
+    Returns:
+        (H * W, channels) float32.
+
+    Raises:
+        ValueError: The width is no multiple of 4.
+    """
+    if channels % 4:
+        raise ValueError(f"position code of width {channels}: the width must be a multiple of 4")
+    h, w = size
+    rows, columns = sine_line(h, channels // 2, device), sine_line(w, channels // 2, device)
+    return torch.cat([columns[None].expand(h, w, -1), rows[:, None].expand(h, w, -1)], -1).flatten(0, 1)

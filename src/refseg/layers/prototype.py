@@ -1,4 +1,4 @@
-"""Transformer decoder that turns queries into prototypes of the mask (AlignFormer sec. 3.3, LGFormer sec. 3.4).
+"""Transformer decoder that turns queries into prototypes of the mask (AlignFormer sec. 3.2, LGFormer sec. 3.2.2).
 
 T expressions, Q queries of width D, P_i pixels of level i with C channels.
 """

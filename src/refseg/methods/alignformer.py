@@ -2,8 +2,8 @@
 
 The words change the pixels and the pixels the words in every stage of a Swin encoder (VLBA, sec. 3.2). A deformable
 pixel decoder and a transformer decoder follow; the decoder's only query is the mean of the words, which becomes the
-centre embedding that groups pixels into a mask (sec. 3.3). A contrastive loss between pixels of one instance (CMIC,
-sec. 3.4) works on what the pixel-text loss gets wrong.
+centre embedding that groups pixels into a mask (sec. 3.2). A contrastive loss between pixels of one instance (CMIC,
+sec. 3.3) works on what the pixel-text loss gets wrong.
 
 B images, T expressions, L words, D width of the words, C width of the decoder, h and w a quarter of the network size.
 """

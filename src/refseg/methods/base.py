@@ -11,12 +11,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from refseg.encoders.bert import Bert
+from refseg.encoders.clip import ClipResNet, ClipText, ClipViT
 from refseg.layers.fused_swin import FusedSwin
 from refseg.types import ImageFeatures, Output, TextFeatures
 
 
 class Segmenter(nn.Module, ABC):
-    """Image and expressions in, log-odds of the foreground out."""
+    """Image and expressions in, log-odds of the foreground out.
+
+    A subclass builds `text_encoder`, whose config says how many `vocab` entries and `positions` it has, and `encoder`.
+    """
+
+    text_encoder: Bert | ClipText
+    encoder: nn.Module
 
     @abstractmethod
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
@@ -48,10 +55,7 @@ class Segmenter(nn.Module, ABC):
 
 
 class SwinBertSegmenter(Segmenter):
-    """What the methods share whose words meet the pixels in the stages of a Swin (LAVT and its heirs).
-
-    A subclass builds `text_encoder` and `encoder`, and decodes.
-    """
+    """What the methods share whose words meet the pixels in the stages of a Swin (LAVT and its heirs)."""
 
     text_encoder: Bert
     encoder: FusedSwin
@@ -79,5 +83,37 @@ class SwinBertSegmenter(Segmenter):
     @property
     def inert(self) -> dict[str, str]:
         """Biases in both encoders that a softmax or a norm takes out again; a subclass adds its own."""
+        parts = {"encoder": self.encoder.inert, "text_encoder": self.text_encoder.inert}
+        return {f"{part}.{name}": reason for part, found in parts.items() for name, reason in found.items()}
+
+
+class ClipSegmenter(Segmenter):
+    """What the methods share that start from the two towers of CLIP (EAVL, JMCELN).
+
+    Attributes:
+        head_lr_mult: How much faster than the two towers everything else learns.
+    """
+
+    text_encoder: ClipText
+    encoder: ClipResNet | ClipViT
+    head_lr_mult: float
+
+    def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
+        """(T, L) tokens to CLIP's words (T, L, D) and the projected sentence (T, J)."""
+        return self.text_encoder(tokens, mask)
+
+    def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """The towers at `lr`, the rest at `lr * head_lr_mult`; everything decays alike."""
+        towers: dict[str, Any] = {"params": [], "lr": lr, "weight_decay": weight_decay}
+        head: dict[str, Any] = {"params": [], "lr": lr * self.head_lr_mult, "weight_decay": weight_decay}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                group = towers if name.startswith(("encoder.", "text_encoder.")) else head
+                group["params"].append(parameter)
+        return [group for group in (towers, head) if group["params"]]
+
+    @property
+    def inert(self) -> dict[str, str]:
+        """Biases in both towers that a softmax takes out again; a subclass adds its own."""
         parts = {"encoder": self.encoder.inert, "text_encoder": self.text_encoder.inert}
         return {f"{part}.{name}": reason for part, found in parts.items() for name, reason in found.items()}

@@ -18,7 +18,7 @@ from refseg.encoders.bert import Bert, BertConfig
 from refseg.encoders.swin import Swin, SwinConfig
 from refseg.layers.fused_swin import FusedSwin
 from refseg.layers.fusion import PWAM
-from refseg.losses import dice
+from refseg.losses import class_losses
 from refseg.methods.base import SwinBertSegmenter
 from refseg.types import ImageFeatures, Output, TextFeatures
 
@@ -97,13 +97,9 @@ class LAVT(SwinBertSegmenter):
 
     def loss(self, output: Output, targets: Tensor) -> dict[str, Tensor]:
         """Cross-entropy of two weighted classes at network size, and the optional Dice term."""
-        foreground = output.logits.float()
-        classes = output.aux.get("class_logits", torch.cat([torch.zeros_like(foreground), foreground], 1)).float()
-        weights = torch.tensor(self.config.class_weights, device=classes.device)
-        terms = {"cross_entropy": F.cross_entropy(classes, targets.long(), weight=weights)}
-        if self.config.dice_weight:
-            terms["dice"] = self.config.dice_weight * dice(foreground[:, 0], targets)
-        return terms
+        # In evaluation only the difference of the two is there; it says the same.
+        classes = output.aux.get("class_logits", F.pad(output.logits, (0, 0, 0, 0, 1, 0)))
+        return class_losses(classes, targets, self.config.class_weights, self.config.dice_weight)
 
     @property
     def inert(self) -> dict[str, str]:

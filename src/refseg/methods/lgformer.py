@@ -1,8 +1,8 @@
 """LGFormer: linguistic query-guided mask generation (arXiv 2301.06429 v3).
 
-The words change the pixels and the pixels the words in every stage of a Swin encoder (VLBA, sec. 3.2). A deformable
-pixel decoder reads the words once more (L2VA, sec. 3.3). The mean of the words becomes a query that looks at the
-decoded pixels (V2LA, sec. 3.4) and so turns into the prototype of the mask: its dot product with every pixel is the
+The words change the pixels and the pixels the words in every stage of a Swin encoder (VLBA, sec. 3.2.1). A deformable
+pixel decoder reads the words once more (L2VA, sec. 3.2.2). The mean of the words becomes a query that looks at the
+decoded pixels (V2LA, sec. 3.2.2) and so turns into the prototype of the mask: its dot product with every pixel is the
 log-odds of the foreground (eq. 12).
 
 B images, T expressions, L words, Q queries, D width of the words, C width of the decoder, h and w a quarter of the

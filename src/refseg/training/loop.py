@@ -21,10 +21,11 @@ from refseg.data.sets import open_data
 from refseg.evaluation import evaluate
 from refseg.predictor import Predictor
 from refseg.presets import Preset
+from refseg.pretrained import seeded
 from refseg.training.checkpoint import RunState, load_checkpoint, save_checkpoint
 from refseg.training.optim import make_optimiser, rate_at, set_rate
 from refseg.types import Batch
-from refseg.weights import Model, save_model, seeded, write_beside
+from refseg.weights import Model, save_model, write_beside
 
 Report = Callable[[int, dict[str, float]], None]
 
@@ -157,6 +158,8 @@ def validate(model: Model, split: Any, run: Run) -> dict[str, float]:
 
 def training_record(run: Run, state: RunState, losses: dict[str, float], summary: dict[str, float]) -> dict[str, Any]:
     """What a model says about how it was trained, the terms of its loss among it."""
+    start = run.preset.encoders
+    names = ", ".join(name for name in vars(start).values() if name) if start else ""
     return {
         "preset": run.preset.name,
         "data": run.data,
@@ -167,7 +170,7 @@ def training_record(run: Run, state: RunState, losses: dict[str, float], summary
         "hours": round(state.seconds / 3600, 2),
         "val": {k: round(v, 4) for k, v in summary.items()},
         "version": __version__,
-        "source": "trained from scratch" if run.preset.encoders is None else f"encoders {run.preset.encoders}",
+        "source": "trained from scratch" if start is None else f"encoders of {names}",
     }
 
 

@@ -1,0 +1,377 @@
+"""CRFormer: calibration and reconstruction (Yan et al., ICMR 2024).
+
+The words change the pixels in stages 2 to 4 of a Swin encoder (VLF, sec. 3.1), and a neck joins these three maps at
+stride 16. Maps of the fused image ask which words matter, each in its own way, and so become language queries (QGM,
+sec. 3.2). The pixels read the queries in a transformer decoder, and after every layer what they have become makes new
+queries that calibrate the old ones (CDec, sec. 3.3). A loss demands that the sentence can be reconstructed from the
+last queries, lest the decoder forget it (sec. 3.4).
+
+B images, T expressions, L words, P pixels at stride 16, Q queries, D width of the decoder, J width of words and
+sentence, g_h and g_w sides of the map at stride 16, h and w a quarter of the network size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from refseg.encoders.bert import Bert, BertConfig
+from refseg.encoders.swin import Swin, SwinConfig
+from refseg.layers.attention import masked_mean
+from refseg.layers.fused_swin import EncoderOutput, FusedSwin
+from refseg.layers.fusion import PWAM, VLF, instance_norm
+from refseg.layers.heads import dynamic_conv, upsampler
+from refseg.layers.neck import FusionNeck, LinearNormReLU, conv_norm_relu
+from refseg.layers.padding import crop_logits, pad_to_multiple
+from refseg.layers.pixel_transformer import PixelTransformerLayer
+from refseg.layers.positions import sine_line, sine_plane
+from refseg.layers.queries import QueryGeneration, fit_grid
+from refseg.losses import Resolution, mask_losses
+from refseg.methods.base import SwinBertSegmenter
+from refseg.types import ImageFeatures, Output, TextFeatures
+
+
+@dataclass(frozen=True)
+class CRFormerConfig:
+    """Everything that can be switched in CRFormer. The paper's values are in `refseg.presets.crformer`.
+
+    Attributes:
+        swin: The vision encoder, of four stages.
+        bert: The text encoder.
+        language: "projected" brings words and [CLS] to width D by one linear layer each (paper); "pooled" keeps BERT's
+            width and takes the pooler's output as the sentence, as the released code does.
+        fusion: "vlf" (paper) or "pwam", LAVT's with its gate, as the released code does.
+        fusion_stages: Stages with a fusion, counted from 1: 2 to 4 in the paper, all four in the released code.
+        encoder_output: "residual" hands F_v to the neck (paper), "residual_ln" its LayerNorm (released code).
+        grid: (rows, columns) of the stride-16 map at the configured size; eq. 8's W_c has one row per cell of it. For
+            other sizes the maps are resized to it (ours: the paper has one size).
+        neck: Widths of strides 8, 16 and 32 in the fusion neck; the middle one is D.
+        neck_text: Whether the sentence gates the neck's deepest map; not in eq. 3, but in the released code.
+        num_queries: N_q, the number of queries (Table 2).
+        qgm: How words become queries: "paper" is eq. 7-9; "released" adds positions and normalises across the queries
+            instead of the ReLUs.
+        scale_queries: Whether eq. 8 is divided by the root of D, as the released code does; not in the paper.
+        dec_layers: N, the number of decoder layers, each with a calibration behind it (Table 4).
+        block_layers: Transformer layers in each of them; 1 in the paper, 2 in the released code.
+        heads: Attention heads of the decoder.
+        ffn: Hidden width of the decoder's feed-forward networks.
+        dropout: Dropout of the decoder. Open in the paper.
+        extra_norms: Whether CRIS's additional LayerNorms are there, and one behind every decoder layer (released code).
+        calibration: Whether the queries are calibrated (Table 3); if not, every layer reads the first ones.
+        add_last: Whether the last calibration adds like the others (eq. 12) or replaces, as the released code does.
+        head: "fixed_conv" is one learned 3x3 kernel (paper), "sentence_kernel" makes it from the sentence, as CRIS and
+            the released code do.
+        recon_weight: Weight of the reconstruction loss; 0 builds none of it (Tables 3 and 5).
+        recon: Which layers reconstruct, and what: "paper" is eq. 13-14 over real words; "released" adds positions to
+            the words, another projection of the sentence, and counts padding.
+        recon_detach_target: Whether the target learns nothing. It does in the paper and its code; then both sides can
+            also agree by shrinking.
+        loss_resolution: "stride4" compares at the mask's resolution, "full" enlarges the logits first (released code).
+        loss_scale: Factor of the cross-entropy; 1 in the paper, 1.1 / 0.9 in the released code.
+        dice_weight: Weight of an added Dice term; 0 in the paper.
+    """
+
+    swin: SwinConfig
+    bert: BertConfig
+    language: Literal["projected", "pooled"]
+    fusion: Literal["vlf", "pwam"]
+    fusion_stages: tuple[int, ...]
+    encoder_output: EncoderOutput
+    grid: tuple[int, int]
+    neck: tuple[int, int, int]
+    neck_text: bool
+    num_queries: int
+    qgm: Literal["paper", "released"]
+    scale_queries: bool
+    dec_layers: int
+    block_layers: int
+    heads: int
+    ffn: int
+    dropout: float
+    extra_norms: bool
+    calibration: bool
+    add_last: bool
+    head: Literal["fixed_conv", "sentence_kernel"]
+    recon_weight: float
+    recon: Literal["paper", "released"]
+    recon_detach_target: bool
+    loss_resolution: Resolution
+    loss_scale: float
+    dice_weight: float
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be built.
+
+        Raises:
+            ValueError: No query, no layer, a stage that does not exist, or queries that the released form cannot make.
+        """
+        if self.num_queries < 1:
+            raise ValueError(f"num_queries {self.num_queries}: at least 1 is needed")
+        if self.qgm == "released" and self.num_queries % 4:
+            raise ValueError(
+                f"num_queries {self.num_queries} with qgm 'released': its position code has one channel per query and "
+                "needs a multiple of 4; qgm 'paper' takes any number"
+            )
+        if self.dec_layers < 1 or self.block_layers < 1:
+            raise ValueError(f"dec_layers {self.dec_layers}, block_layers {self.block_layers}: at least 1 is needed")
+        if len(self.swin.depths) != 4:
+            raise ValueError(f"a Swin of {len(self.swin.depths)} stages: 4 are needed")
+        if not self.fusion_stages or not set(self.fusion_stages) <= {1, 2, 3, 4}:
+            raise ValueError(f"fusion_stages {self.fusion_stages}: some of 1, 2, 3 and 4 are accepted")
+
+
+class Pooler(nn.Module):
+    """BERT's pooler: linear layer and tanh on [CLS]. `dense` has the name it has in the published checkpoints."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+
+    def forward(self, first: Tensor) -> Tensor:
+        """(T, J) vectors of [CLS] to sentences (T, J)."""
+        return self.dense(first).tanh()
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a query generation module returns.
+
+    Attributes:
+        queries: (T, Q, D).
+        attention: (T, Q, L) which words each query is made of.
+        maps: (T, Q, g_h, g_w) F_c, what each query asks with.
+    """
+
+    queries: Tensor
+    attention: Tensor
+    maps: Tensor
+
+
+class MapQueries(nn.Module):
+    """Query generation as printed: a 3x3 convolution draws a map per query (eq. 7), eq. 8-9 do the rest.
+
+    Args:
+        config: Supplies the grid, the number of queries and the scale of the scores.
+        word_dim: Width J of the words.
+        positions: Whether the words carry a sine code, as they do inside the decoder (sec. 3.3).
+    """
+
+    def __init__(self, config: CRFormerConfig, word_dim: int, positions: bool) -> None:
+        super().__init__()
+        dim = config.neck[1]
+        self.positions = positions
+        self.draw = nn.Conv2d(dim, config.num_queries, 3, padding=1)
+        self.generate = QueryGeneration(config.grid, word_dim, dim, config.scale_queries)
+
+    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Generated:
+        """(T, D, g_h, g_w) pixels and (T, L, J) words, `mask` (T, L) True on real ones, to Q queries."""
+        if self.positions:
+            words = words + sine_line(words.shape[1], words.shape[2], words.device)
+        maps = self.draw(pixels)
+        queries, attention = self.generate(maps, words, mask)
+        return Generated(queries, attention, maps)
+
+
+class ReleasedMapQueries(nn.Module):
+    """Query generation as released: positions inside, no ReLU on the factors of a score, normalised over the queries.
+
+    No layer between the words and the queries has a bias: behind a softmax over words or a norm over queries it would
+    have no effect.
+    """
+
+    def __init__(self, config: CRFormerConfig, word_dim: int) -> None:
+        super().__init__()
+        dim = config.neck[1]
+        self.grid, self.scale = config.grid, dim**-0.5 if config.scale_queries else 1.0
+        self.draw = conv_norm_relu(dim, config.num_queries, 3)
+        self.word_in = nn.Linear(word_dim, dim)
+        self.query = nn.Linear(config.grid[0] * config.grid[1], dim, bias=False)
+        self.key, self.value = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Generated:
+        """(T, D, g_h, g_w) pixels and (T, L, J) words, `mask` (T, L) True on real ones, to Q queries."""
+        maps = self.draw(pixels)
+        cells = fit_grid(maps, self.grid).flatten(2)  # (T, Q, P)
+        cells = cells + sine_plane(self.grid, cells.shape[1], cells.device).T  # one channel of the code per query
+        known = F.relu(self.word_in(words))  # (T, L, D)
+        known = known + sine_line(known.shape[1], known.shape[2], known.device)
+        query = instance_norm(self.query(cells))  # (T, Q, D), over the queries
+        scores = (query @ self.key(known).transpose(1, 2)).float() * self.scale  # (T, Q, L)
+        attention = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min).softmax(-1)
+        read = self.out(attention.to(known.dtype) @ self.value(known))
+        return Generated(instance_norm(read), attention, maps)
+
+
+class Reconstruction(nn.Module):
+    """What the last queries say about the sentence, and what it says itself (eq. 13-14)."""
+
+    def __init__(self, dim: int, word_dim: int) -> None:
+        super().__init__()
+        self.rebuild = nn.Sequential(  # W_re, "three learnable projections"
+            nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim)
+        )
+        self.project = nn.Linear(word_dim, dim)  # W_pt
+
+    def forward(self, queries: Tensor, words: Tensor, mask: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
+        """(T, Q, D) queries, (T, L, J) words with their mask (T, L), (T, J) sentence to F_re and F_pt, both (T, D)."""
+        tokens = torch.cat([words, sentence[:, None]], 1)  # (T, L + 1, J)
+        real = F.pad(mask, (0, 1), value=True)
+        return self.rebuild(queries).mean(1), masked_mean(F.relu(self.project(tokens)), real)
+
+
+class ReleasedReconstruction(nn.Module):
+    """The same as released: positions on the words, padding counts, two projections of the queries with a ReLU each."""
+
+    def __init__(self, dim: int, word_dim: int) -> None:
+        super().__init__()
+        self.rebuild = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU())
+        self.sentence_in = LinearNormReLU(word_dim, word_dim)
+        self.project = nn.Linear(word_dim, dim)
+
+    def forward(self, queries: Tensor, words: Tensor, mask: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
+        """(T, Q, D) queries, (T, L, J) words, (T, J) sentence to F_re and F_pt, both (T, D); the mask is not read."""
+        words = words + sine_line(words.shape[1], words.shape[2], words.device)
+        tokens = torch.cat([words, self.sentence_in(sentence)[:, None]], 1)  # (T, L + 1, J)
+        return self.rebuild(queries).mean(1), F.relu(self.project(tokens)).mean(1)
+
+
+class CRFormer(SwinBertSegmenter):
+    """CRFormer; see the module's first lines for what it does.
+
+    With `language="pooled"` the published weights `bert.pooler.dense.*` belong into `pooler.dense`. Like the embeddings
+    they stay as published, and learn only where the embeddings do.
+    """
+
+    def __init__(self, config: CRFormerConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, dim, bert = config.swin.channels, config.neck[1], config.bert.width
+        self.text_encoder = Bert(config.bert)
+        width = dim if config.language == "projected" else bert  # J
+        reads_sentence = config.neck_text or config.head == "sentence_kernel" or config.recon_weight > 0
+        self.word_in = self.sentence_in = self.pooler = None
+        if config.language == "projected":
+            self.word_in = nn.Linear(bert, dim)
+            self.sentence_in = nn.Linear(bert, dim) if reads_sentence else None  # F_tg
+        elif reads_sentence:
+            self.pooler = Pooler(bert).requires_grad_(config.bert.train_embeddings)
+        fusion = VLF if config.fusion == "vlf" else PWAM
+        fusions = [fusion(c, width) if stage in config.fusion_stages else None for stage, c in enumerate(channels, 1)]
+        self.encoder = FusedSwin(Swin(config.swin), fusions, chain_words=False, output=config.encoder_output)
+        _, c3, c4, c5 = channels
+        self.neck = FusionNeck((c3, c4, c5), config.neck, width if config.neck_text else None)
+        self.generate = self._queries(width, calibrating=False)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(
+                PixelTransformerLayer(dim, config.heads, config.ffn, config.dropout, config.extra_norms)
+                for _ in range(config.block_layers)
+            )
+            for _ in range(config.dec_layers)
+        )
+        if config.extra_norms:
+            self.block_norms = nn.ModuleList(nn.LayerNorm(dim) for _ in self.blocks)
+        # The queries behind the last layer are read by the reconstruction alone.
+        last = config.dec_layers if config.recon_weight else config.dec_layers - 1
+        calibrations = last if config.calibration else 0
+        self.calibrate = nn.ModuleList(self._queries(width, calibrating=True) for _ in range(calibrations))
+        added = calibrations if config.add_last else min(calibrations, config.dec_layers - 1)
+        self.alpha = nn.Parameter(torch.rand(added)) if added else None
+        self.recon = None
+        if config.recon_weight:
+            recon = Reconstruction if config.recon == "paper" else ReleasedReconstruction
+            self.recon = recon(dim, width)
+        self.upsampler = upsampler(dim, dim // 2, "cris")
+        if config.head == "fixed_conv":
+            self.classify = nn.Conv2d(dim // 2, 1, 3, padding=1)
+        else:
+            self.kernel = nn.Linear(width, 9 * (dim // 2) + 1)
+
+    def _queries(self, word_dim: int, calibrating: bool) -> nn.Module:
+        if self.config.qgm == "released":
+            return ReleasedMapQueries(self.config, word_dim)
+        return MapQueries(self.config, word_dim, positions=calibrating)
+
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """(B, 3, H, W) to the Swin stages up to the first fusion, of the image padded to a multiple of 32."""
+        padded = self.encoder.encode_image(pad_to_multiple(pixels, 32))
+        return ImageFeatures(padded.maps, (pixels.shape[-2], pixels.shape[-1]))
+
+    def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
+        """(T, L) tokens to words (T, L, J) and, where anything reads it, the sentence (T, J)."""
+        words = self.text_encoder(tokens, mask).words
+        to_sentence = self.pooler if self.sentence_in is None else self.sentence_in
+        sentence = None if to_sentence is None else to_sentence(words[:, 0])
+        return TextFeatures(words if self.word_in is None else self.word_in(words), mask, sentence)
+
+    def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor, details: bool = False) -> Output:
+        """(T, 1, h, w) logits.
+
+        Details are `word_attention` (T, Q, L), the words that each of the first queries is made of;
+        `word_attention_by_layer` (T, 1 + calibrations, Q, L), the same for them and for what calibrates them after each
+        layer; and `query_maps` (T, Q, g_h, g_w), what each of the first queries asks with.
+        """
+        config = self.config
+        maps, _ = self.encoder(image, text, image_index)
+        fused = self.neck(self.neck.project(*maps[1:]), text.sentence if config.neck_text else None)  # F_v
+        size = (fused.shape[2], fused.shape[3])
+        made = [self.generate(fused, text.words, text.mask)]
+        queries = made[0].queries  # (T, Q, D)
+        at = sine_plane(size, fused.shape[1], fused.device)
+        query_at = sine_line(config.num_queries, fused.shape[1], fused.device)
+        x = fused.flatten(2).transpose(1, 2)  # (T, P, D)
+        for n, block in enumerate(self.blocks):
+            for layer in cast(nn.ModuleList, block):
+                x = layer(x, at, queries, query_at, None)
+            if config.extra_norms:
+                x = self.block_norms[n](x)
+            is_read = n + 1 < config.dec_layers or self.training or details
+            if n < len(self.calibrate) and is_read:
+                made.append(self.calibrate[n](x.transpose(1, 2).unflatten(2, size), text.words, text.mask))
+                if self.alpha is not None and n < len(self.alpha):
+                    queries = self.alpha[n] * made[-1].queries + queries  # eq. 12
+                else:
+                    queries = made[-1].queries
+        features = self.upsampler(x.transpose(1, 2).unflatten(2, size))  # (T, D / 2, h, w)
+        if config.head == "fixed_conv":
+            logits = self.classify(features)
+        else:
+            logits = dynamic_conv(features, self.kernel(text.sentence)[:, None])
+        aux: dict[str, Tensor] = {}
+        if self.training and self.recon is not None:
+            rebuilt, target = self.recon(queries, text.words, text.mask, text.sentence)
+            aux = {"reconstructed": rebuilt, "reconstruction_target": target}
+        shown: dict[str, Tensor] = {}
+        if details:
+            shown = {
+                "word_attention": made[0].attention,
+                "word_attention_by_layer": torch.stack([one.attention for one in made], 1),
+                "query_maps": crop_logits(made[0].maps, image.size, 16),
+            }
+        return Output(crop_logits(logits, image.size, 4), aux, shown)
+
+    def loss(self, output: Output, targets: Tensor) -> dict[str, Tensor]:
+        """Binary cross-entropy, in training the reconstruction loss (eq. 13-14), and the optional Dice term."""
+        config = self.config
+        terms = mask_losses(output.logits, targets, config.loss_resolution, 1.0, config.dice_weight)
+        terms["seg"] = config.loss_scale * terms.pop("pixel_text")
+        if "reconstructed" in output.aux:
+            target = output.aux["reconstruction_target"].float()
+            target = target.detach() if config.recon_detach_target else target
+            terms["reconstruction"] = config.recon_weight * F.mse_loss(output.aux["reconstructed"].float(), target)
+        return terms
+
+    @property
+    def inert(self) -> dict[str, str]:
+        """Biases that a softmax or a norm takes out again, and what this configuration leaves without effect."""
+        found = super().inert
+        if self.config.encoder_output == "residual_ln":
+            found["encoder.norms.0.*"] = "no stride-4 map is read"
+            found["encoder.norms.3.bias"] = "moves all cells alike, which the neck's first batch norm takes out"
+        if self.config.num_queries == 1:
+            found["blocks.*.cross_norm.*"] = "attention to a single key is 1 whatever the scores"
+        return found

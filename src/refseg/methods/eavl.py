@@ -1,0 +1,270 @@
+"""EAVL: explicitly align vision and language (arXiv 2308.09779).
+
+CLIP encodes image and sentence; a neck joins three scales of pixels with the sentence (sec. 3.1). Maps of the image
+alone ask which words matter, each in its own way, and so become queries (sec. 3.2). The pixels read the queries in a
+transformer decoder, and every query turns into a 3x3 convolution kernel that draws a mask of its own. An estimator says
+how much each of these masks counts (sec. 3.3).
+
+B images, T expressions, L words, P pixels at stride 16, Q queries, D width of the decoder, J joint width of CLIP, h and
+w a quarter of the network size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from refseg.encoders.clip import ClipResNet, ClipResNetConfig, ClipText, ClipTextConfig, ClipViT, ClipViTConfig
+from refseg.layers.heads import dynamic_conv, upsampler
+from refseg.layers.neck import FusionNeck, conv_norm_relu
+from refseg.layers.padding import crop_logits, pad_to_multiple
+from refseg.layers.pixel_transformer import PixelTransformer
+from refseg.layers.positions import sine_line, sine_plane
+from refseg.layers.queries import QueryGeneration
+from refseg.losses import Resolution, mask_losses
+from refseg.methods.base import ClipSegmenter
+from refseg.types import ImageFeatures, Output, TextFeatures
+
+
+@dataclass(frozen=True)
+class EAVLConfig:
+    """Everything that can be switched in EAVL. The paper's values are in `refseg.presets.eavl`.
+
+    Attributes:
+        vision: CLIP's image tower, a ModifiedResNet or a vision transformer.
+        text: CLIP's text tower.
+        grid: (rows, columns) of the stride-16 map at the configured size; eq. 9's W_vd has one row per cell of it. For
+            other sizes the maps are resized to it (ours: the paper has one size).
+        neck: Widths of strides 8, 16 and 32 in the fusion neck; the middle one is D, the last one that of F_vg.
+        share_necks: Whether the text-free neck of eq. 6 has the weights of the fusion neck. Open in the paper; ours is
+            separate ones, since batch statistics with and without text differ.
+        pool_residual: Whether CRIS's residual branch around the attention pool is there; not in the paper.
+        num_queries: N_q, the number of queries (Table 2).
+        global_vision: Whether the image's global feature colours the words (eq. 8, Table 4); if not, F_t is used alone.
+        scale_queries: Whether eq. 9 divides by the root of D. Not in the paper; the text's ReLU'd products are large.
+        decoder_layers: Layers of the transformer decoder. Open in the paper; CRIS has 3.
+        heads: Attention heads of the decoder and the estimator.
+        ffn: Hidden width of the decoder's feed-forward networks.
+        dropout: Dropout of the decoder.
+        extra_norms: Whether the decoder has CRIS's additional LayerNorms. Open in the paper, ours is CRIS's.
+        upsampler: "paper" is eq. 11, "cris" the stack of CRIS, which ends in a plain 1x1 convolution.
+        aligner: "dynamic" turns queries into kernels; "fixed" is one learned kernel without estimator (Table 3).
+        kernel_relu: Whether the kernels of eq. 11 pass a ReLU as printed. With "paper" features, which also end in one,
+            no logit could then be negative and everything would be foreground: off in every preset.
+        estimator: What weighs the masks (eq. 13): "paper" is self-attention and a linear layer, "lean" puts Linear and
+            ReLU in front, one head with sine positions, and a LayerNorm behind; "off" adds the masks up (Table 4).
+        head_lr_mult: How much faster than CLIP's towers everything else learns; 1 in the paper.
+        loss_resolution: "stride4" compares at the masks' resolution (CRIS), "full" enlarges the logits first.
+        dice_weight: Weight of an added Dice term; 0 in the paper.
+    """
+
+    vision: ClipResNetConfig | ClipViTConfig
+    text: ClipTextConfig
+    grid: tuple[int, int]
+    neck: tuple[int, int, int]
+    share_necks: bool
+    pool_residual: bool
+    num_queries: int
+    global_vision: bool
+    scale_queries: bool
+    decoder_layers: int
+    heads: int
+    ffn: int
+    dropout: float
+    extra_norms: bool
+    upsampler: Literal["paper", "cris"]
+    aligner: Literal["dynamic", "fixed"]
+    kernel_relu: bool
+    estimator: Literal["paper", "lean", "off"]
+    head_lr_mult: float
+    loss_resolution: Resolution
+    dice_weight: float
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be built.
+
+        Raises:
+            ValueError: No query, an estimator with nothing to weigh, or a residual branch without attention pool.
+        """
+        if self.num_queries < 1:
+            raise ValueError(f"num_queries {self.num_queries}: at least 1 is needed")
+        if self.aligner == "fixed" and self.estimator != "off":
+            raise ValueError(
+                f"estimator {self.estimator!r} with the fixed kernel: there is one mask; accepted is 'off'"
+            )
+        if self.pool_residual and isinstance(self.vision, ClipViTConfig):
+            raise ValueError("pool_residual with a vision transformer: there is no attention pool to bypass")
+
+
+class ResNetScales(nn.Module):
+    """The three scales that the neck reads, from CLIP's ModifiedResNet (sec. 3.1).
+
+    Attributes:
+        channels: Channels of strides 8, 16 and 32.
+    """
+
+    def __init__(self, config: ClipResNetConfig, residual: bool) -> None:
+        super().__init__()
+        _, c3, c4, c5 = config.channels
+        self.channels = (c3, c4, config.joint)
+        self.residual = None
+        if residual:
+            self.residual = nn.Sequential(nn.Conv2d(c5, config.joint, 1, bias=False), nn.BatchNorm2d(config.joint))
+
+    def forward(self, encoder: ClipResNet, pixels: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """(B, 3, H, W) to x_2, x_3 and z of eq. 1 (strides 8, 16, 32), and the pooled vector (B, J)."""
+        found = encoder(pixels)
+        assert found.spatial is not None and found.pooled is not None
+        spatial = found.spatial
+        if self.residual is not None:
+            spatial = F.relu(spatial + self.residual(found.stages[3]))
+        return (found.stages[1], found.stages[2], spatial), found.pooled
+
+
+class ViTScales(nn.Module):
+    """The same from a vision transformer: three convolutions on its tokens (sec. 3.1; their shapes are ours).
+
+    Attributes:
+        channels: Channels of strides 8, 16 and 32.
+    """
+
+    def __init__(self, joint: int, widths: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.channels = widths
+        # Without biases: the neck's batch norms would take them out.
+        self.to8 = nn.ConvTranspose2d(joint, widths[0], 2, stride=2, bias=False)
+        self.to16 = nn.Conv2d(joint, widths[1], 3, padding=1, bias=False)
+        self.to32 = nn.Conv2d(joint, widths[2], 3, padding=1, stride=2, bias=False)
+
+    def forward(self, encoder: ClipViT, pixels: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """(B, 3, H, W) to maps of strides 8, 16, 32, and the class token (B, J)."""
+        tokens, pooled = encoder(pixels)
+        size = (pixels.shape[2] // 16, pixels.shape[3] // 16)
+        if tokens.shape[2:] != size:  # patches of 14 pixels
+            tokens = F.interpolate(tokens, size, mode="bilinear", align_corners=False)
+        return (self.to8(tokens), self.to16(tokens), self.to32(tokens)), pooled
+
+
+class QueryEstimator(nn.Module):
+    """How much each query's mask counts (eq. 13)."""
+
+    def __init__(self, dim: int, heads: int, lean: bool) -> None:
+        super().__init__()
+        self.lean = lean
+        self.prepare = nn.Sequential(nn.Linear(dim, dim), nn.ReLU()) if lean else nn.Identity()
+        # Without a norm behind it, biases of values and scores would add the same to all scores of the softmax.
+        self.attention = nn.MultiheadAttention(dim, 1 if lean else heads, bias=lean, batch_first=True)
+        self.norm = nn.LayerNorm(dim) if lean else nn.Identity()
+        self.score = nn.Linear(dim, 1, bias=False)
+
+    def forward(self, queries: Tensor) -> Tensor:
+        """(T, Q, D) to scores (T, Q) that sum to 1."""
+        x = self.prepare(queries)
+        at = x + sine_line(x.shape[1], x.shape[2], x.device).to(x.dtype) if self.lean else x
+        x = self.norm(self.attention(at, at, x, need_weights=False)[0])
+        return self.score(x)[..., 0].softmax(-1)
+
+
+class EAVL(ClipSegmenter):
+    """EAVL; see the module's first lines for what it does."""
+
+    def __init__(self, config: EAVLConfig) -> None:
+        super().__init__()
+        self.config, self.head_lr_mult = config, config.head_lr_mult
+        dim, joint = config.neck[1], config.vision.joint
+        self.text_encoder = ClipText(config.text)
+        self.encoder: ClipResNet | ClipViT
+        self.scales: ResNetScales | ViTScales
+        if isinstance(config.vision, ClipResNetConfig):
+            self.encoder = ClipResNet(config.vision)
+            self.scales = ResNetScales(config.vision, config.pool_residual)
+        else:
+            self.encoder = ClipViT(config.vision)
+            self.scales = ViTScales(joint, config.neck)
+        self.neck = FusionNeck(self.scales.channels, config.neck, config.text.joint)
+        self.dense_neck = None if config.share_necks else FusionNeck(self.scales.channels, config.neck, None)
+        self.to_maps = nn.Sequential(  # eq. 7
+            conv_norm_relu(dim, dim, 3), conv_norm_relu(dim, dim, 3), nn.Conv2d(dim, config.num_queries, 3, padding=1)
+        )
+        self.word_in = nn.Linear(config.text.width, dim)  # W_t
+        if config.global_vision:
+            self.global_out = nn.Linear(joint, config.neck[2])  # F_vg
+            self.global_in = nn.Linear(config.neck[2], dim)  # W_vg
+        self.generate = QueryGeneration(config.grid, dim, dim, config.scale_queries)
+        self.decoder = PixelTransformer(
+            config.decoder_layers, dim, config.heads, config.ffn, config.dropout, config.extra_norms
+        )
+        width = dim // 2  # C_p
+        self.upsampler = upsampler(dim, width, config.upsampler)
+        if config.aligner == "dynamic":
+            self.kernel = nn.Linear(dim, 9 * width + 1)  # W_p
+        else:
+            self.fixed_kernel = nn.Conv2d(width, 1, 3, padding=1)
+        self.estimator = None
+        if config.estimator != "off" and config.num_queries > 1:  # a softmax over one score is 1
+            self.estimator = QueryEstimator(dim, config.heads, config.estimator == "lean")
+
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """(B, 3, H, W) to all that is free of text: the neck's three maps, the maps of the queries, and F_vg."""
+        size = (pixels.shape[-2], pixels.shape[-1])
+        scales, pooled = self.scales(self.encoder, pad_to_multiple(pixels, 32))
+        projected = self.neck.project(*scales)
+        if self.dense_neck is None:
+            dense = self.neck(projected, None)
+        else:
+            dense = self.dense_neck(self.dense_neck.project(*scales), None)
+        maps = {f"neck{i}": x for i, x in enumerate(projected)} | {"queries": self.to_maps(dense)}
+        return ImageFeatures(maps | {"pooled": pooled}, size)
+
+    def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor, details: bool = False) -> Output:
+        """(T, 1, h, w) logits.
+
+        Details are `query_masks` (T, Q, h, w) and `query_scores` (T, Q), whose weighted sum the logits are, and
+        `word_attention` (T, Q, L).
+        """
+        assert text.sentence is not None
+        maps = {name: x[image_index] for name, x in image.maps.items()}
+        fused = self.neck((maps["neck0"], maps["neck1"], maps["neck2"]), text.sentence)  # (T, D, H/16, W/16), F_inte
+        grid = (fused.shape[2], fused.shape[3])
+        words = F.relu(self.word_in(text.words))
+        if self.config.global_vision:
+            words = words * F.relu(self.global_in(self.global_out(maps["pooled"])))[:, None]  # eq. 8, F_tv (T, L, D)
+        queries, attention = self.generate(maps["queries"], words, text.mask)  # eq. 9-10, F_q (T, Q, D)
+        pixels = self.decoder(
+            fused.flatten(2).transpose(1, 2),  # (T, P, D), F_vt
+            sine_plane(grid, fused.shape[1], fused.device),
+            queries,
+            sine_line(queries.shape[1], queries.shape[2], queries.device),
+            None,
+        )
+        features = self.upsampler(pixels.transpose(1, 2).unflatten(2, grid))  # (T, D / 2, h, w), F_p
+        if self.config.aligner == "fixed":
+            masks = self.fixed_kernel(features)
+            scores = torch.ones_like(masks[:, :, 0, 0])
+        else:
+            kernels = self.kernel(queries)
+            masks = dynamic_conv(features, F.relu(kernels) if self.config.kernel_relu else kernels)  # eq. 12
+            scores = torch.ones_like(masks[:, :, 0, 0]) if self.estimator is None else self.estimator(queries)
+        masks = crop_logits(masks, image.size, 4)  # (T, Q, h, w)
+        logits = torch.einsum("tq,tqhw->thw", scores, masks)[:, None]  # eq. 14
+        shown = {"query_masks": masks, "query_scores": scores, "word_attention": attention} if details else {}
+        return Output(logits, {}, shown)
+
+    def loss(self, output: Output, targets: Tensor) -> dict[str, Tensor]:
+        """Binary cross-entropy of the weighted sum (sec. 3.3), and the optional Dice term."""
+        return mask_losses(output.logits, targets, self.config.loss_resolution, 1.0, self.config.dice_weight)
+
+    @property
+    def inert(self) -> dict[str, str]:
+        """Biases that a softmax or a norm takes out again, and what this configuration leaves without effect."""
+        found = super().inert
+        if isinstance(self.encoder, ClipResNet) and not (self.config.global_vision or self.config.pool_residual):
+            norm = "the same at every pixel, taken out by the neck's batch norms"
+            found |= {f"encoder.attnpool.{name}_proj.bias": norm for name in "vc"}
+        if self.config.num_queries == 1:
+            found["decoder.layers.*.cross_norm.*"] = "attention to a single key is 1 whatever the scores"
+        return found

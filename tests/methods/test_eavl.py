@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from refseg.methods.eavl import EAVL
+from refseg.presets import get_preset, override
+from tiny import some_input, tiny_network, wake
+
+ROWS = (
+    "rn50", "queries-32", "queries-16", "queries-8", "queries-4", "queries-2", "queries-1", "fixed-kernel",
+    "fixed-kernel-16", "fixed-kernel-8", "without-global", "without-estimator", "without-global-and-estimator",
+)  # fmt: skip
+
+
+def run(network, details=False):
+    pixels, tokens, mask, index, targets = some_input()
+    output = network(network.encode_image(pixels), network.encode_text(tokens, mask), index, details)
+    return output, targets
+
+
+def changed(name, **changes):
+    torch.manual_seed(0)
+    return EAVL(override(tiny_network(name).config, changes)).eval()
+
+
+def parts(network):
+    return {name.split(".")[0] for name, _ in network.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["eavl", "eavl/vit-b16", "eavl/without-estimator"])
+def test_the_answer_is_the_weighted_sum_of_one_convolution_per_query(name):
+    network = tiny_network(name).eval()
+    seen = {}
+    network.upsampler.register_forward_hook(lambda *_: seen.update(features=_[2]))
+    network.kernel.register_forward_hook(lambda *_: seen.update(kernels=_[2]))
+    output, _ = run(network, details=True)
+    scores, channels = output.details["query_scores"], seen["features"].shape[1]
+    for t in range(3):
+        total = torch.zeros(16, 16)
+        for q in range(24):
+            kernel, bias = seen["kernels"][t, q, :-1].reshape(1, channels, 3, 3), seen["kernels"][t, q, -1:]
+            mask = F.conv2d(seen["features"][t : t + 1], kernel, bias, padding=1)[0, 0]
+            torch.testing.assert_close(output.details["query_masks"][t, q], mask)
+            total += scores[t, q] * mask
+        torch.testing.assert_close(output.logits[t, 0], total)
+    expected = torch.ones(3, 24) if name.endswith("estimator") else scores / scores.sum(1, keepdim=True)
+    torch.testing.assert_close(scores, expected)
+    torch.testing.assert_close(output.details["word_attention"].sum(2), torch.ones(3, 24))
+
+
+def test_scores_follow_the_estimators_equation():
+    network = tiny_network("eavl").eval()
+    wake(network)
+    seen = {}
+    network.generate.register_forward_hook(lambda *_: seen.update(queries=_[2][0]))
+    output, _ = run(network, details=True)
+    x, attention = seen["queries"], network.estimator.attention
+    heads, width = attention.num_heads, x.shape[2] // attention.num_heads
+    q, k, v = (F.linear(x, w).unflatten(2, (heads, width)) for w in attention.in_proj_weight.chunk(3))
+    weights = (torch.einsum("tqhc,tkhc->thqk", q, k) * width**-0.5).softmax(-1)
+    mixed = torch.einsum("thqk,tkhc->tqhc", weights, v).flatten(2)
+    mixed = mixed @ attention.out_proj.weight.T
+    expected = (mixed @ network.estimator.score.weight[0]).softmax(-1)
+    torch.testing.assert_close(output.details["query_scores"], expected)
+
+
+def test_words_are_coloured_by_the_whole_image():
+    """Equation 8."""
+    for name, with_global in (("eavl", True), ("eavl/without-global", False)):
+        network = tiny_network(name).eval()
+        seen = {}
+        network.generate.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.update(words=inputs[1]))
+        pixels, tokens, mask, index, _ = some_input()
+        image, text = network.encode_image(pixels), network.encode_text(tokens, mask)
+        network(image, text, index)
+        expected = (text.words @ network.word_in.weight.T + network.word_in.bias).clamp(min=0)
+        if with_global:
+            pooled = network.encoder(pixels).pooled
+            vector = pooled @ network.global_out.weight.T + network.global_out.bias
+            vector = (vector @ network.global_in.weight.T + network.global_in.bias).clamp(min=0)
+            expected = expected * vector[index][:, None]
+        torch.testing.assert_close(seen["words"], expected)
+
+
+def test_printed_kernels_make_everything_foreground():
+    """The ReLU on the kernels that the paper prints leaves no negative logit; without it there are both signs."""
+    trap = changed("eavl", kernel_relu=True)
+    assert (run(trap)[0].logits >= 0).all()
+    for name in ("eavl", "eavl-shapes"):
+        logits = []
+        for seed in range(6):
+            network = tiny_network(name, seed).eval()
+            wake(network)
+            logits.append(run(network)[0].logits)
+        logits = torch.stack(logits)
+        assert not network.config.kernel_relu and (logits > 0).any() and (logits < 0).any()
+    assert not any(get_preset(f"eavl/{row}").model.kernel_relu for row in ROWS)
+
+
+def test_ablations_build_what_they_say():
+    full = parts(tiny_network("eavl/rn50"))
+    assert {"estimator", "kernel", "global_in", "global_out", "dense_neck", "generate"} <= full
+    assert parts(tiny_network("eavl/without-estimator")) == full - {"estimator"}
+    assert parts(tiny_network("eavl/without-global")) == full - {"global_in", "global_out"}
+    assert parts(tiny_network("eavl/fixed-kernel")) == (full - {"estimator", "kernel"}) | {"fixed_kernel"}
+    for row, queries in (("queries-1", 1), ("queries-32", 32), ("fixed-kernel-8", 8), ("rn50", 24)):
+        network = tiny_network(f"eavl/{row}").eval()
+        assert run(network, details=True)[0].details["word_attention"].shape == (3, queries, 7)
+
+
+def test_the_options_of_the_parent_project_run():
+    network = changed("eavl", share_necks=True, pool_residual=True, estimator="lean", upsampler="cris")
+    assert "dense_neck" not in parts(network) and "prepare" in {
+        name.split(".")[1] for name, _ in network.estimator.named_parameters("estimator")
+    }
+    output, targets = run(network, details=True)
+    torch.testing.assert_close(output.details["query_scores"].sum(1), torch.ones(3))
+    assert torch.isfinite(network.loss(output, targets)["pixel_text"])
+    separate = changed("eavl", share_necks=False, pool_residual=True, estimator="lean", upsampler="cris")
+    assert sum(p.numel() for p in separate.parameters()) > sum(p.numel() for p in network.parameters())
+
+
+def test_the_image_is_encoded_without_the_words_down_to_the_maps_of_the_queries():
+    network = tiny_network("eavl").eval()
+    pixels, *_ = some_input()
+    maps = network.encode_image(pixels).maps
+    assert {k: tuple(v.shape[2:]) for k, v in maps.items()} == {
+        "neck0": (4, 4), "neck1": (4, 4), "neck2": (2, 2), "queries": (4, 4), "pooled": (),
+    }  # fmt: skip
+    assert maps["queries"].shape[1] == 24
+
+
+@pytest.mark.parametrize("name", ["eavl/vit-b16", "eavl/vit-l14"])
+def test_tokens_of_any_patch_become_maps_of_strides_8_16_and_32(name):
+    network = tiny_network(name).eval()
+    scales, pooled = network.scales(network.encoder, torch.randn(2, 3, 64, 96))
+    assert [tuple(x.shape[2:]) for x in scales] == [(8, 12), (4, 6), (2, 3)]
+    assert pooled.shape == (2, network.config.vision.joint)
+    assert get_preset("eavl/vit-l14").model.vision.patch == 14
+
+
+def test_loss_by_hand():
+    network = tiny_network("eavl").train()
+    output, targets = run(network)
+    small = targets[:, 2::4, 2::4].float()
+    p = output.logits[:, 0].sigmoid()
+    expected = -(small * p.log() + (1 - small) * (1 - p).log()).mean()
+    terms = network.loss(output, targets)
+    assert set(terms) == {"pixel_text"}
+    torch.testing.assert_close(terms["pixel_text"], expected)
+
+
+def test_the_head_may_learn_faster_than_the_towers():
+    network = changed("eavl", head_lr_mult=10.0)
+    names = {id(p): name for name, p in network.named_parameters()}
+    rates = {names[id(p)]: group["lr"] for group in network.param_groups(1e-5, 0.0) for p in group["params"]}
+    assert {rate for name, rate in rates.items() if name.startswith(("encoder.", "text_encoder."))} == {1e-5}
+    assert {rate for name, rate in rates.items() if not name.startswith(("encoder.", "text_encoder."))} == {1e-4}
+    assert {group["lr"] for group in tiny_network("eavl").param_groups(1e-5, 0.0)} == {1e-5}
+
+
+def test_what_cannot_be_built_is_refused():
+    config = get_preset("eavl").model
+    for changes, message in (
+        ({"num_queries": 0}, "at least 1"),
+        ({"aligner": "fixed"}, "accepted is 'off'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            override(config, changes)
+    with pytest.raises(ValueError, match="no attention pool"):
+        override(get_preset("eavl/vit-b16").model, {"pool_residual": True})
+
+
+def test_paper_size_has_the_papers_numbers():
+    preset = get_preset("eavl")
+    assert preset.model.vision.channels == (256, 512, 1024, 2048) and preset.model.vision.layers == (3, 4, 23, 3)
+    assert get_preset("eavl/rn50").model.vision.layers == (3, 4, 6, 3)
+    assert (preset.model.num_queries, preset.model.heads, preset.model.neck[1], preset.model.ffn) == (24, 8, 512, 2048)
+    assert preset.input.size == (480, 480) and preset.model.grid == (30, 30) and preset.input.resize == "letterbox"
+    recipe = preset.recipe
+    assert (recipe.lr, recipe.weight_decay, recipe.images_per_batch, recipe.steps) == (1e-5, 0.0, 64, 66200)
+    assert get_preset("eavl/queries-1").scores["refcoco+ testA mIoU"] == 65.42
