@@ -60,9 +60,10 @@ def test_vlf_by_an_independent_formula():
     assert not any("bias" in name for name, _ in module.named_parameters())
 
 
+@pytest.mark.parametrize("output", ["residual", "updated"])
 @torch.no_grad()
-def test_stages_follow_equation_1():
-    network = awake()
+def test_stages_follow_equation_1(output):
+    network = awake(encoder_output=output)
     pixels, tokens, mask, index, _ = some_input()
     text = network.encode_text(tokens, mask)
     maps, _ = network.encoder(network.encode_image(pixels), text, index)
@@ -72,8 +73,9 @@ def test_stages_follow_equation_1():
         x = swin.blocks(stage, x, size)
         emitted = x
         if stage:
-            emitted = vlf(network.encoder.fusions[stage], x, text.words, mask)
-            x = x + emitted.clamp(min=0)
+            read = vlf(network.encoder.fusions[stage], x, text.words, mask)
+            x = x + read.clamp(min=0)
+            emitted = read if output == "residual" else x
         expected = emitted.transpose(1, 2).unflatten(2, size)
         torch.testing.assert_close(maps[stage], expected, rtol=1e-4, atol=1e-4)
         x, size = swin.merge(stage, x, size)

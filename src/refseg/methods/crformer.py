@@ -46,7 +46,9 @@ class CRFormerConfig:
             width and takes the pooler's output as the sentence, as the released code does.
         fusion: "vlf" (paper) or "pwam", LAVT's with its gate, as the released code does.
         fusion_stages: Stages with a fusion, counted from 1: 2 to 4 in the paper, all four in the released code.
-        encoder_output: "residual" hands F_v to the neck (paper), "residual_ln" its LayerNorm (released code).
+        encoder_output: "residual" hands F_v to the neck (paper), "residual_ln" its LayerNorm (released code), "updated"
+            what the next stage reads, V + ReLU(F_v). F_v alone holds words; pixels show in it only by which words they
+            read, which is next to nothing at the start of training.
         grid: (rows, columns) of the stride-16 map at the configured size; eq. 8's W_c has one row per cell of it. For
             other sizes the maps are resized to it (ours: the paper has one size).
         neck: Widths of strides 8, 16 and 32 in the fusion neck; the middle one is D.

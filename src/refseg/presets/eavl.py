@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from refseg.encoders.clip import ClipViTConfig
 from refseg.methods.eavl import EAVLConfig
 from refseg.presets.base import (
     CLIP_INPUT,
@@ -120,7 +121,9 @@ def presets() -> list[Preset]:
         "size, Dice term.",
     )  # fmt: skip
     compact = replace(compact, input=replace(COMPACT_INPUT, size=(192, 192)))
+    vit = {"vision": ClipViTConfig(width=96, layers=4, heads=4, patch=16, joint=96, grid=12)}
     every = [PAPER, replace(vit_b, name="eavl/vit-b16"), replace(vit_l, name="eavl/vit-l14"), compact]
+    every.append(ablation(compact, "vit", vit, "EAVL Table 1", note="A small vision transformer instead of a ResNet."))
     rn50 = replace(_paper(CLIP_RN50, ()), recipe=replace(RECIPE, steps=50 * 660))
     for row, (changes, numbers, table, note) in ROWS.items():
         metrics = ("mIoU", "P@0.5", "P@0.6", "P@0.7", "P@0.8", "P@0.9")

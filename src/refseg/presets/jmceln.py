@@ -99,7 +99,7 @@ def presets() -> list[Preset]:
     """The paper, the compact version, and every row in both sizes; the full model is row 5."""
     towers = compact_clip(COMPACT_INPUT.size[0])
     model = replace(
-        PAPER.model, vision=_resnet(towers), text=towers.text, width=96, window=8, stages=3, embeddings=8,
+        PAPER.model, vision=_resnet(towers), text=towers.text, width=64, window=8, stages=3, embeddings=8,
         dice_weight=1.0,
     )  # fmt: skip
     note = "Differs from the paper beyond its widths: 3 stages, 8 embeddings, windows of 8, squashed images, Dice term."
