@@ -209,11 +209,21 @@ def unwritable(tmp_path):
         (("eval", "MODEL", "--split", "train"), "endless"),
         (("eval", "MODEL", "--words", "none"), "accepted are true, shuffled, swapped"),
         (("eval", "MODEL", "--limit", "0"), "--limit"),
+        (("eval",), "exactly one of the two is accepted"),
+        (("eval", "MODEL", "--predictions", "NONE"), "exactly one of the two is accepted"),
+        (("eval", "--predictions", "NONE", "--limit", "3"), "the file says what was asked"),
+        (("eval", "--predictions", "NONE"), "NONE: no such file"),
+        (("eval", "--predictions", "TEXT"), "TEXT line 1: not JSON"),
+        (("eval", "MODEL", "--save-scores"), "--save-scores without --out"),
+        (("eval", "MODEL", "--protocol", "vlt"), "protocol 'vlt': unknown; accepted are original, lavt"),
+        (("eval", "MODEL", "--out", "UNWRITABLE"), "cannot be written to"),
+        (("compare", "NONE", "NONE"), "NONE: no report.json"),
         (
             ("train", "lgformer-big", "--out", "OUT"),
             "accepted are alignformer, alignformer-shapes, crformer,",
         ),
-        (("train", "lgformer", "--out", "OUT", "--encoders", "NONE"), "holds no folder"),
+        (("train", "lgformer", "--out", "OUT", "--data", "refshapes", "--encoders", "NONE"), "holds no folder"),
+        (("train", "eavl", "--out", "OUT"), "preset 'eavl': is trained on photos; --data with a data set"),
         (("train", "lgformer-shapes", "--out", "OUT", "--data", "x"), "data 'x': unknown"),
         (("train", "lgformer-shapes"), "--out"),
         (("convert", "eavl", "NONE", "OUT"), "method 'eavl': there is no converter; lavt is accepted"),
@@ -267,6 +277,37 @@ def test_eval_prints_kinds_and_baselines(refseg, model):
     assert code == 0
     for text in ("mIoU", "P@0.9", "relation", "random object", "largest object", "noun and colour", "original"):
         assert text in said
+
+
+def test_eval_writes_a_folder_that_is_scored_again_and_compared(refseg, model, tmp_path):
+    out = tmp_path / "out"
+    code, said, _ = refseg("eval", model, "--limit", 12, "--out", out, "--save-scores")
+    assert code == 0 and f"report: {out / 'report.html'}" in said and "expressions/s" in said and "95 % from" in said
+    first = json.loads((out / "report.json").read_text())
+    assert first["command"].startswith("refseg eval") and "--save-scores" in first["command"]
+    code, said, err = refseg("eval", "--predictions", out / "predictions.jsonl", "--json")
+    assert code == 0 and not err and json.loads(said)["mIoU"] == first["mIoU"]
+    code, said, _ = refseg(
+        "eval", "--predictions", out / "scores", "--protocol", "cris", "--json", "--out", tmp_path / "b"
+    )
+    cris = json.loads(said)
+    assert code == 0 and cris["protocol"] == "cris" and "oIoU" not in cris["published"] and 0 <= cris["oIoU"] <= 1
+    code, _, err = refseg("eval", "--predictions", out / "predictions.jsonl", "--protocol", "cris")
+    assert code == 2 and "threshold 0.5, not 0.35" in err and err.count("\n") == 1
+    code, _, err = refseg("eval", "--predictions", out / "predictions.jsonl", "--split", "testA")
+    assert code == 2 and "were made on 'val'" in err and err.count("\n") == 1
+    code, said, _ = refseg("compare", out, out, "--json")
+    assert code == 0 and json.loads(said)["ties"] == 12
+    code, said, _ = refseg("compare", out, out)
+    assert code == 0 and "B - A" in said and "+0.00" in said
+    code, _, err = refseg("compare", out, tmp_path / "b")
+    assert code == 2 and "protocol name 'original'" in err and err.count("\n") == 1
+
+
+def test_eval_under_a_protocol_of_ones_own(refseg, model, tmp_path):
+    (tmp_path / "mine.json").write_text('{"name": "mine", "threshold": 0.001}')
+    code, said, _ = refseg("eval", model, "--limit", 3, "--protocol", tmp_path / "mine.json", "--json")
+    assert code == 0 and json.loads(said)["protocol_fields"]["threshold"] == 0.001
 
 
 def test_train_resume_eval_and_segment_fit_together(refseg, photo, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "refseg"
 LAYERS = [
-    {"types"},
+    {"types", "protocols"},
     {"encoders", "layers", "losses", "metrics", "data"},
     {"methods"},
     {"presets"},
@@ -17,8 +17,11 @@ LAYERS = [
     {"pretrained"},
     {"predictor", "visualize"},
     {"evaluation", "segment"},
-    {"training", "report", "convert"},
-    {"cli", "web"},
+    {"predictions", "saved_scores"},
+    {"reporting"},
+    {"training", "report", "compare", "convert"},
+    {"cli_data", "web"},
+    {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = [

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import torch
 
-from refseg.data.transforms import InputConfig
 from refseg.encoders.clip import ClipResNetConfig, ClipTextConfig, ClipViTConfig
 from refseg.methods import METHODS, Segmenter
 from refseg.presets import Preset, get_preset, override, shapes_tokenizer
@@ -56,7 +55,7 @@ def tiny(name: str) -> Preset:
         changes |= {"vision": tiny_vision(preset.model.vision)}
     if preset.method == "jmceln" and preset.model.stages:
         changes |= {"stages": 3}  # more rounds of products drown the last biases in float32
-    size = InputConfig(SIZE, preset.input.mean, preset.input.std, max_tokens=20)
+    size = replace(preset.input, size=SIZE, max_tokens=20)
     model = override(preset.model, changes)
     return replace(preset, model=model, input=size, encoders=None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import traceback
 import warnings
@@ -11,12 +12,15 @@ from typing import Annotated, Any
 
 import typer
 
+from refseg.cli_data import app as data_app
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Referring image segmentation: an image and a sentence go in, the mask of that one object comes out.",
 )
+app.add_typer(data_app, name="data")
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C; typer returns it or raises, depending on its version
 
@@ -106,45 +110,105 @@ def segment(
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Packaged name, folder, or user/name on the Hugging Face hub.")],
+    model: Annotated[
+        str | None, typer.Argument(help="Packaged name, folder, or user/name on the Hugging Face hub.")
+    ] = None,
     data: DataOption = "refshapes",
-    split: Annotated[str, typer.Option(help="val, testA or testB.")] = "val",
+    split: Annotated[str, typer.Option(help="val, testA or testB; what the data set has.")] = "val",
+    protocol: Annotated[
+        str, typer.Option(help="How masks are scored: original, lavt, cris, lisa, gres, or a FILE.json of your own.")
+    ] = "original",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for predictions.jsonl, report.json and report.html; resumes.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Score this predictions file, or folder of saved scores, instead of a MODEL.")
+    ] = None,
+    save_scores: Annotated[
+        bool, typer.Option("--save-scores", help="Keep 8-bit scores in OUT/scores; every protocol can score them.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many expressions.")] = None,
     words: Annotated[
         str, typer.Option(help="true; shuffled (of another image) or swapped (of another target): is the text read?")
     ] = "true",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the 95 % intervals.")] = 0,
     as_json: JsonOption = False,
     device: DeviceOption = None,
 ) -> None:
-    """Score MODEL on a split: oIoU, mIoU and P@X at every image's own size, by kind, beside three guessers."""
+    """Score MODEL on a split: oIoU, mIoU and P@X under a protocol, with intervals and by groups of expressions."""
     from refseg.data.sets import open_data
-    from refseg.report import evaluation_report, evaluation_table
+    from refseg.protocols import find_protocol
+    from refseg.report import evaluation_report, evaluation_table, predictions_report
+    from refseg.reporting.build import Origin
 
     if words not in ("true", "shuffled", "swapped"):
         raise ValueError(f"--words {words!r}: unknown; accepted are true, shuffled, swapped")
-    samples = open_data(data, split)
-    if samples.endless and limit is None:
+    if (model is None) == (predictions is None):
+        raise ValueError(f"MODEL {model!r} and --predictions {predictions}: exactly one of the two is accepted")
+    if predictions is not None and (limit is not None or words != "true" or save_scores):
+        raise ValueError("--predictions with --limit, --words or --save-scores: the file says what was asked; "
+                         "--data, --split, --protocol and --out are accepted")  # fmt: skip
+    if save_scores and out is None:
+        raise ValueError("--save-scores without --out: a folder to keep them in is needed; --out DIR is accepted")
+    chosen = find_protocol(protocol)
+    samples: Any = open_data(data, split)
+    if getattr(samples, "endless", False) and limit is None and predictions is None:
         raise ValueError(f"split {split!r}: endless; give --limit, or one of val, testA, testB")
-    predictor = _predictor(model, device)
-    with _Bar("evaluating", len(samples) if limit is None else None, hidden=as_json) as bar:
-        report = evaluation_report(predictor, model, samples, limit, words, bar.advance)  # type: ignore[arg-type]
+    command = shlex.join(["refseg", *sys.argv[1:]])
+    hide = as_json
+    if predictions is not None:
+        origin = Origin("unknown", data, split, "true", None, "predictions", {}, command, seed)
+        with _Bar("scoring", None, hidden=hide) as bar:
+            report = predictions_report(predictions, samples, origin, chosen, out, bar.advance)
+    else:
+        assert model is not None
+        predictor = _predictor(model, device)
+        origin = Origin(model, data, split, words, limit, "model", predictor.model.training, command, seed)
+        with _Bar("evaluating", len(samples) if limit is None else None, hidden=hide) as bar:
+            report = evaluation_report(predictor, samples, origin, chosen, out, save_scores, bar.advance)
     if as_json:
         typer.echo(json.dumps(report))
-    else:
-        from rich.console import Console
+        return
+    from rich.console import Console
 
-        Console(width=110).print(evaluation_table(report))
+    Console(width=110).print(evaluation_table(report))
+    if out is not None:
+        typer.echo(f"report: {out / 'report.html'}")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Folder of an evaluation (`refseg eval --out`), or its report.json.")],
+    b: Annotated[Path, typer.Argument(help="The same of the model of interest.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the 95 % intervals.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how much better B is than A on the same expressions: the paired difference with its 95 % interval."""
+    from refseg.compare import compare as compare_reports
+    from refseg.compare import comparison_table
+
+    found = compare_reports(a, b, seed)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    from rich.console import Console
+
+    Console(width=110).print(comparison_table(found))
 
 
 @app.command()
 def train(
     preset: Annotated[str, typer.Argument(help="Name of a preset; `refseg models` lists them.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, last and best weights.")],
-    data: DataOption = "refshapes",
+    data: Annotated[
+        str | None, typer.Option(help="As for eval; refshapes for compact presets, which learn it, else needed.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; the preset's by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, order and expressions.")] = 0,
     resume: Annotated[bool, typer.Option(help="Go on where the run in --out stopped.")] = False,
-    encoders: Annotated[Path | None, typer.Option(help="Folder with the published encoder weights.")] = None,
+    encoders: Annotated[
+        Path | None, typer.Option(help="Folder with the published encoders; see the README for their names.")
+    ] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
     eval_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations on val.")] = 1000,
     eval_limit: Annotated[int, typer.Option(min=1, help="Expressions of such an evaluation.")] = 600,
@@ -159,6 +223,10 @@ def train(
     from refseg.weights import prepare_folder
 
     chosen = get_preset(preset)
+    if data is None:
+        if not chosen.compact:
+            raise ValueError(f"preset {preset!r}: is trained on photos; --data with a data set or its folder is needed")
+        data = "refshapes"
     prepare_folder(out)
     run = Run(
         chosen, data, out, steps or chosen.recipe.steps, seed, save_every, eval_every, eval_limit, workers,

@@ -88,7 +88,6 @@ class Predictor:
         ]
         return found[0] if isinstance(expression, str) else found
 
-    @torch.inference_mode()
     def answer(
         self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -102,6 +101,15 @@ class Predictor:
         Returns:
             The method's details of all T expressions, and per image the logits (T_b, H_b, W_b) at its own size.
         """
+        shown, logits = self.network_logits(images, expressions, details)
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        return shown, [logits_to_image(x, size, self.model.input) for x, size in zip(logits, sizes, strict=True)]
+
+    @torch.inference_mode()
+    def network_logits(
+        self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """The same with the logits (T_b, 1, h, w) as the network gives them, for whoever resizes them otherwise."""
         config = self.model.input
         flat = [text for texts in expressions for text in texts]
         tokens = self.model.tokenizer(flat, config.max_tokens)
@@ -114,10 +122,8 @@ class Predictor:
             output: Output = self.network(encoded, self.network.encode_text(ids, mask), index[part], details=details)
             logits.append(output.logits)
             shown.append(output.details)
-        parts = torch.cat(logits).split([len(texts) for texts in expressions])
-        sizes = [(image.shape[0], image.shape[1]) for image in images]
         every = {name: torch.cat([some[name] for some in shown]) for name in shown[0]}
-        return every, [logits_to_image(part, size, config) for part, size in zip(parts, sizes, strict=True)]
+        return every, list(torch.cat(logits).split([len(texts) for texts in expressions]))
 
 
 def pick_device(name: str | torch.device | None) -> torch.device:

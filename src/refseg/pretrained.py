@@ -13,7 +13,7 @@ from refseg.encoders.clip import ClipResNet, ClipText, ClipViT
 from refseg.encoders.clip_names import Tower, tower_tensors, transformers_names
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.methods import METHODS
-from refseg.presets import Preset, shapes_tokenizer
+from refseg.presets import Encoders, Preset, shapes_tokenizer
 from refseg.presets.base import shapes_clip_tokenizer
 from refseg.weights import PACKAGED, Model, first_line, from_hub, load_strictly, read_tensors
 
@@ -43,7 +43,7 @@ def build(preset: Preset, encoders: Path | None = None) -> Model:
         load_packaged(network, found.packaged)
     elif found.clip:  # whatever is missing is found before the network is built
         clip = find_clip(found.clip, encoders)
-        tokenizer = load_tokenizer(find_tokenizer(found.clip_tokenizer or found.clip, encoders))
+        tokenizer = load_tokenizer(find_clip_tokenizer(found, clip, encoders))
         network = kind(preset.model)
         load_clip_text(network.text_encoder, clip)
         load_image_tower = load_clip_resnet if isinstance(network.encoder, ClipResNet) else load_clip_vit
@@ -95,6 +95,17 @@ def find_tokenizer(hub_id: str, folder: Path | None) -> Path:
         return _in_folder(hub_id, folder)
     beside = {"vocab.json": ["merges.txt"]}
     return _first_on_hub(hub_id, [["config.json", *beside.get(name, []), name] for name in TOKENIZERS])
+
+
+def find_clip_tokenizer(encoders: Encoders, clip: Path, folder: Path | None) -> Path:
+    """The folder of CLIP's tokenizer: the checkpoint's own where it has one, else the repository that has.
+
+    Raises:
+        ValueError: Neither is there.
+    """
+    if any((clip / name).is_file() for name in TOKENIZERS):
+        return clip
+    return find_tokenizer(encoders.clip_tokenizer or encoders.clip, folder)
 
 
 def _in_folder(hub_id: str, folder: Path) -> Path:

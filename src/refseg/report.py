@@ -5,72 +5,189 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
-from refseg import __version__
-from refseg.data.shapes import RefShapes
-from refseg.evaluation import Words, evaluate, evaluate_baselines
-from refseg.metrics import THRESHOLDS, Scores
+from refseg.data.loader import Samples
+from refseg.data.transforms import InputConfig
+from refseg.evaluation import Answer, Question, evaluate, evaluate_baselines
+from refseg.metrics import Scored, Scores
+from refseg.predictions import PredictionFile, PredictionWriter, make_header, score_predictions
 from refseg.predictor import Predictor
 from refseg.presets import presets
-from refseg.weights import DEFAULT_MODEL, PACKAGED, packaged_models
+from refseg.protocols import STANDARD, Protocol
+from refseg.reporting.build import Origin, make_report, with_results
+from refseg.reporting.cases import draw_cases
+from refseg.reporting.page import make_page
+from refseg.saved_scores import SavedScores, score_saved
+from refseg.types import Sample
+from refseg.weights import DEFAULT_MODEL, PACKAGED, packaged_models, prepare_folder, write_beside
 
-METRICS = ("oIoU", "mIoU", *(f"P@{threshold}" for threshold in THRESHOLDS))
+Progress = Callable[[int], None] | None
 
 
 def evaluation_report(
     predictor: Predictor,
-    name: str,
-    data: RefShapes,
-    limit: int | None,
-    words: Words,
-    progress: Callable[[int], None] | None = None,
+    data: Samples,
+    origin: Origin,
+    protocol: Protocol,
+    out: Path | None = None,
+    save_scores: bool = False,
+    progress: Progress = None,
 ) -> dict[str, Any]:
-    """Scores a model and the guessers; numbers are fractions of 1."""
-    scores, took = evaluate(predictor, data, limit, words, progress=progress)
-    return {
-        "model": name,
-        "data": data.name,
-        "split": data.split,
-        "protocol": "original",
-        "words": words,
-        "images": took["images"],
-        "expressions": took["expressions"],
-        **scores.summary(),
-        "by_kind": scores.by_kind(),
-        "baselines": {guesser: _guessed(found) for guesser, found in evaluate_baselines(data, limit).items()},
-        "seconds": round(took["seconds"], 2),
-        "training": predictor.model.training,
-        "version": __version__,
-    }
+    """Scores a model and, where the data set has them, its guessers.
+
+    Args:
+        predictor: The model.
+        data: The split.
+        origin: What is asked, and in whose name.
+        protocol: How masks are made and compared.
+        out: Folder of predictions.jsonl, report.json and report.html; an evaluation that was stopped goes on there.
+        save_scores: Also keep 8-bit scores in `out`/scores.
+        progress: Called with the number of images done since the last call.
+    """
+    words: Any = origin.words
+    if out is None:
+        scores, took = evaluate(predictor, data, origin.limit, words, progress=progress, protocol=protocol)
+        return make_report(scores, took, origin, _guessers(data, origin, protocol, predictor.model.input))
+    prepare_folder(out)
+    header = make_header(predictor, origin.model, origin.data, origin.split, words, origin.limit, protocol)
+    writer = PredictionWriter(out / "predictions.jsonl", header)
+    saved = SavedScores(out / "scores", _scores_header(header, predictor.model.input)) if save_scores else None
+
+    def known(question: Question) -> list[np.ndarray] | None:
+        return None if saved is not None and not saved.has(question) else writer.known(question)
+
+    def keep(question: Question, answer: Answer) -> None:
+        if saved is not None:
+            saved.keep(question, answer)
+        writer.keep(question, answer)
+
+    try:
+        scores, took = evaluate(
+            predictor, data, origin.limit, words, progress=progress, protocol=protocol, known=known, keep=keep
+        )
+        writer.finish()
+    finally:
+        writer.close()
+    return _written(scores, took, origin, data, PredictionFile(writer.path), predictor.model.input, out)
 
 
-def _guessed(scores: Scores) -> dict[str, Any]:
-    return {"expressions": len(scores.pairs), **scores.summary(), "by_kind": scores.by_kind()}
+def predictions_report(
+    path: Path, data: Samples, origin: Origin, protocol: Protocol, out: Path | None = None, progress: Progress = None
+) -> dict[str, Any]:
+    """Scores a predictions file, or a folder of saved scores, on the split it is about; see `evaluation_report`."""
+    if path.is_dir():
+        saved = SavedScores(path)
+        header, config = saved.header, saved.config
+        stated = _stated(origin, header, "scores")
+        scores, took = score_saved(saved, data, protocol, progress)
+        return _written(scores, took, stated, data, saved, config, out)
+    file = PredictionFile(path)
+    stated = _stated(origin, file.header, "predictions")
+    scores, took = score_predictions(file, data, protocol, stated.limit, progress)
+    return _written(scores, took, stated, data, file, file.config(), out)
+
+
+def _stated(origin: Origin, header: dict[str, Any], source: str) -> Origin:
+    """The origin of a report on what a header describes.
+
+    Raises:
+        ValueError: It is about another split.
+    """
+    if header.get("split", origin.split) != origin.split:
+        raise ValueError(
+            f"--split {origin.split!r}: the predictions were made on {header['split']!r}; that is accepted"
+        )
+    found = asdict(origin) | {"source": source, "model": str(header.get("model", "unknown"))}
+    found |= {"words": header.get("words", "true"), "limit": header.get("limit")}
+    return Origin(**found)
+
+
+def _scores_header(header: dict[str, Any], config: InputConfig) -> dict[str, Any]:
+    kept = {name: header[name] for name in ("format", "model", "sha256", "data", "split", "words", "limit")}
+    return kept | {"input": {"size": list(config.size), "resize": config.resize}}
+
+
+def _guessers(data: Any, origin: Origin, protocol: Protocol, config: InputConfig | None) -> dict[str, Scores]:
+    return evaluate_baselines(data, origin.limit, protocol, config) if hasattr(data, "baselines") else {}
+
+
+def _written(
+    scores: Scores,
+    took: dict[str, float],
+    origin: Origin,
+    data: Samples,
+    source: PredictionFile | SavedScores,
+    config: InputConfig | None,
+    out: Path | None,
+) -> dict[str, Any]:
+    """The report, after its files have been written if there is a folder for them."""
+    report = make_report(scores, took, origin, _guessers(data, origin, scores.protocol, config))
+    if out is None:
+        return report
+    prepare_folder(out)
+
+    def mask_of(pair: Scored, sample: Sample) -> tuple[str, np.ndarray]:
+        text = sample.expressions[pair.number].text
+        if isinstance(source, PredictionFile):
+            return str(source.row(pair.sent_id).get("expression", text)), source.mask(pair.sent_id)
+        every = [i for i in scores.pairs if i.image_id == pair.image_id]
+        numbers = [i.number for i in every]
+        question = Question(pair.index, sample, numbers, [sample.expressions[i].text for i in numbers])
+        return text, source.masks(question, scores.protocol)[numbers.index(pair.number)]
+
+    cases = draw_cases(scores, data, mask_of, config, origin.seed)
+    text = json.dumps(with_results(report, scores)) + "\n"
+    write_beside(out / "report.json", lambda beside: beside.write_text(text, encoding="utf-8"))
+    page = make_page(report, cases)
+    write_beside(out / "report.html", lambda beside: beside.write_text(page, encoding="utf-8"))
+    return report
 
 
 def evaluation_table(report: dict[str, Any]) -> Table:
-    """The report as a table, in percent: the model, its kinds of expression, and the guessers."""
+    """The report as a table, in percent: the model with its intervals, groups of expressions, and the guessers."""
     where = f"{report['model']} on {report['data']} {report['split']}"
     table = Table(title=f"{where}, protocol {report['protocol']}, percent")
     table.add_column("")
     table.add_column("expressions", justify="right")
-    for metric in METRICS:
+    for metric in STANDARD:
         table.add_column(metric, justify="right")
 
     def row(name: str, numbers: dict[str, Any], count: int | str) -> None:
-        table.add_row(name, str(count), *(f"{100 * numbers[metric]:.2f}" for metric in METRICS))
+        shown = (f"{100 * numbers[metric]:.2f}" if metric in numbers else "" for metric in STANDARD)
+        table.add_row(name, str(count), *shown)
 
     row("all" if report["words"] == "true" else f"words {report['words']}", report, report["expressions"])
-    for kind, numbers in report["by_kind"].items():
-        row(f"  {kind}", numbers, numbers["expressions"])
+    for i, end in enumerate(("from", "to")):
+        row(f"  95 % {end}", {name: interval[i] for name, interval in report["intervals"].items()}, "")
+    for group in ("by_kind", "by_length", "by_size", "by_same_category"):
+        table.add_section()
+        for name, numbers in report[group].items():
+            row(f"  {name}" + (" of its category" if group == "by_same_category" else ""), numbers,
+                numbers["expressions"])  # fmt: skip
     table.add_section()
     for guesser, numbers in report["baselines"].items():
         row(f"{guesser} (true words)" if report["words"] != "true" else guesser, numbers, numbers["expressions"])
     loss = " + ".join(report["training"].get("loss", ["unknown"]))
-    table.caption = f"{report['images']} images, {report['seconds']} s; trained with the loss {loss}"
+    other = [f"{name} {100 * x:.2f}" for name, x in report["published"].items() if name not in STANDARD]
+    failures = ", ".join(f"{name} {count}" for name, count in report["outcomes"].items() if count)
+    lines = [
+        f"{report['images']} images, {report['seconds']} s, {report['rate']:.1f} expressions/s; "
+        f"trained with the loss {loss}",
+        f"protocol {report['protocol_line']}",
+        *([f"as {report['protocol']} names it: {', '.join(other)}"] if other else []),
+        *(
+            [f"from 8-bit scores: log-odds x off by about {report['rounding']:.4f} sqrt(x² + 1) at most"]
+            if "rounding" in report
+            else []
+        ),
+        failures,
+    ]
+    table.caption = "\n".join(lines)
     return table
 
 

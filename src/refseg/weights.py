@@ -49,6 +49,17 @@ class Model:
     training: dict[str, Any]
     sha256: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuses a tokenizer whose ids the network does not know.
+
+        Raises:
+            ValueError: Its vocabulary is larger, or sentences may be longer, than the text encoder takes.
+        """
+        rows, positions = self.network.text_encoder.config.vocab, self.network.text_encoder.config.positions
+        if self.tokenizer.size > rows or self.input.max_tokens > positions:
+            given = f"the tokenizer has {self.tokenizer.size} entries and the input {self.input.max_tokens} tokens"
+            raise ValueError(f"{self.name}: {given}; the text encoder takes {rows} and {positions}")
+
 
 def packaged_models() -> list[str]:
     """Names of the models whose weights ship with the package."""
@@ -249,10 +260,6 @@ def load_model(name: str) -> Model:
         raise ValueError(f"{weights}: its SHA-256 is not the one in config.json; the file is damaged or was replaced")
     load_strictly(network, read_tensors(weights), str(weights))
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
-    rows, positions = network.text_encoder.config.vocab, network.text_encoder.config.positions
-    if tokenizer.size > rows or size.max_tokens > positions:
-        given = f"the tokenizer has {tokenizer.size} entries and the input {size.max_tokens} tokens"
-        raise ValueError(f"{folder}: {given}; the text encoder takes {rows} and {positions}")
     training = config.get("training", {})
     return Model(config.get("name", name), method, network.eval(), size, tokenizer, training, digest)
 

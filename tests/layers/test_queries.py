@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from refseg.layers.queries import QueryGeneration, fit_grid
+from refseg.layers.queries import QueryGeneration, attend_words, fit_grid
 
 
 def by_hand(module, maps, words, mask, scale):
@@ -65,3 +65,13 @@ def test_other_grids_are_resized_and_the_own_one_is_left_alone():
     words, mask = torch.randn(1, 2, 3), torch.ones(1, 2).bool()
     exact = (2 * across[:, None] + across[None])[None, None]
     torch.testing.assert_close(module(maps, words, mask)[0], module(exact, words, mask)[0])
+
+
+def test_attention_over_words_is_computed_in_float32_under_autocast():
+    """Sums of hundreds of products of ReLUs reach the hundreds, where bfloat16 has steps of 1 and more."""
+    queries, words = torch.rand(2, 3, 512), torch.rand(2, 5, 512)
+    mask = torch.ones(2, 5, dtype=torch.bool)
+    expected = torch.einsum("tqc,tlc->tql", queries.double(), words.double()).softmax(-1).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = attend_words(queries, words, mask, 1.0)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)

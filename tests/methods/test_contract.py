@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import torch
 
+from gradients import check_gradients
 from refseg.methods import METHODS, Segmenter
 from refseg.presets import presets
 from refseg.types import Output
 from refseg.weights import Model, load_model, save_model
-from tiny import SIZE, TOKENIZER, some_input, tiny, tiny_network, wake
+from tiny import SIZE, TOKENIZER, some_input, tiny, tiny_network
 
 NAMES = list(presets())
 pytestmark = pytest.mark.parametrize("name", NAMES)
@@ -67,24 +67,7 @@ def test_other_image_sizes_work(name):
 
 
 def test_every_parameter_learns_or_is_known_not_to(name):
-    network = tiny_network(name).train()
-    wake(network)
-    pixels, tokens, mask, index, targets = some_input()
-    sum(network.loss(answer(network, pixels, tokens, mask, index), targets).values()).backward()
-    sizes = {k: float(p.grad.abs().max()) for k, p in network.named_parameters() if p.grad is not None}
-    trainable = [k for k, p in network.named_parameters() if p.requires_grad]
-    largest = max(sizes.values())
-    known = network.inert
-    for parameter in trainable:
-        size = sizes.get(parameter, 0.0)
-        weight = sizes.get(parameter.removesuffix("bias") + "weight", 0.0) if parameter.endswith("bias") else 0.0
-        least = max(1e-4 * weight, 1e-7 * largest)
-        if any(fnmatch(parameter, pattern) for pattern in known):
-            assert size <= max(1e-3 * weight, 1e-7 * largest), f"{parameter} is called inert but has gradient {size}"
-        else:
-            assert size > least, f"{parameter} gets no gradient ({size}, its layer's weight {weight})"
-    for pattern, reason in known.items():
-        assert reason and any(fnmatch(parameter, pattern) for parameter in trainable), pattern
+    check_gradients(tiny_network(name))
 
 
 def test_frozen_parameters_are_in_no_group_and_all_others_in_one(name):

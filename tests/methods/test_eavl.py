@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from refseg.methods.eavl import EAVL
+from refseg.methods.eavl import EAVL, tokens_at_stride_16
 from refseg.presets import get_preset, override
 from tiny import some_input, tiny_network, wake
 
@@ -58,10 +58,13 @@ def test_scores_follow_the_estimators_equation():
     output, _ = run(network, details=True)
     x, attention = seen["queries"], network.estimator.attention
     heads, width = attention.num_heads, x.shape[2] // attention.num_heads
-    q, k, v = (F.linear(x, w).unflatten(2, (heads, width)) for w in attention.in_proj_weight.chunk(3))
+    q, k, v = (
+        F.linear(x, w, b).unflatten(2, (heads, width))
+        for w, b in zip(attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3), strict=True)
+    )
     weights = (torch.einsum("tqhc,tkhc->thqk", q, k) * width**-0.5).softmax(-1)
     mixed = torch.einsum("thqk,tkhc->tqhc", weights, v).flatten(2)
-    mixed = mixed @ attention.out_proj.weight.T
+    mixed = mixed @ attention.out_proj.weight.T + attention.out_proj.bias
     expected = (mixed @ network.estimator.score.weight[0]).softmax(-1)
     torch.testing.assert_close(output.details["query_scores"], expected)
 
@@ -92,7 +95,6 @@ def test_printed_kernels_make_everything_foreground():
         logits = []
         for seed in range(6):
             network = tiny_network(name, seed).eval()
-            wake(network)
             logits.append(run(network)[0].logits)
         logits = torch.stack(logits)
         assert not network.config.kernel_relu and (logits > 0).any() and (logits < 0).any()
@@ -132,6 +134,14 @@ def test_the_image_is_encoded_without_the_words_down_to_the_maps_of_the_queries(
     assert maps["queries"].shape[1] == 24
 
 
+def test_tokens_of_14_pixels_are_read_where_the_16_pixel_cells_are():
+    # A ramp over the columns: token k covers pixels 14 k to 14 k + 14, so its centre 14 k + 7 is its value.
+    tokens = (torch.arange(7.0) * 14 + 7).expand(1, 1, 5, 7)  # 70 x 98 pixels, of which 64 x 96 are the image
+    found = tokens_at_stride_16(tokens, 14, (4, 6))
+    torch.testing.assert_close(found[0, 0, 2], torch.arange(6.0) * 16 + 8)  # the centres of 16-pixel cells
+    assert tokens_at_stride_16(tokens, 16, (5, 7)) is tokens
+
+
 @pytest.mark.parametrize("name", ["eavl/vit-b16", "eavl/vit-l14"])
 def test_tokens_of_any_patch_become_maps_of_strides_8_16_and_32(name):
     network = tiny_network(name).eval()
@@ -166,6 +176,12 @@ def test_what_cannot_be_built_is_refused():
     for changes, message in (
         ({"num_queries": 0}, "at least 1"),
         ({"aligner": "fixed"}, "accepted is 'off'"),
+        ({"aligner": "fixed", "estimator": "off", "kernel_relu": True}, "no kernels from queries"),
+        ({"heads": 7}, "of 7 heads"),
+        ({"neck": (256, 510, 1024)}, "multiple of 4"),
+        ({"grid": (0, 30)}, "positive numbers"),
+        ({"decoder_layers": -1}, "decoder_layers -1"),
+        ({"head_lr_mult": 0.0}, "head_lr_mult 0.0"),
     ):
         with pytest.raises(ValueError, match=message):
             override(config, changes)

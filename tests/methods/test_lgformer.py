@@ -87,7 +87,7 @@ def test_words_change_the_mask_and_their_chain_matters():
     after = network(image, network.encode_text(tokens.flip(0), mask.flip(0)), index).logits
     assert not torch.allclose(before, after)
     unchained = LGFormer(override(network.config, {"chain_words": False})).eval()
-    unchained.load_state_dict(network.state_dict())
+    unchained.load_state_dict(network.state_dict(), strict=False)  # without what updates words that nobody reads
     assert not torch.allclose(unchained(image, network.encode_text(tokens, mask), index).logits, before)
 
 

@@ -1,16 +1,188 @@
-"""Data sets by name."""
+"""Data sets by name or by path."""
 
 from __future__ import annotations
 
-from refseg.data.shapes import SETS, RefShapes
+import gc
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from refseg.data.index import Entry, IndexedSamples, Overlap
+from refseg.data.shapes import SETS, SPLITS, RefShapes
+from refseg.types import Sample
+
+ROOT = "REFSEG_DATA"  # the environment variable that names the folder of the published data sets
 
 
-def open_data(name: str, split: str) -> RefShapes:
-    """The samples of a data set's split.
+class Dataset(Protocol):
+    """One split of a data set; fits `refseg.data.loader.Samples`."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        ...
+
+    @property
+    def split(self) -> str:
+        """Name of the split."""
+        ...
+
+    @property
+    def endless(self) -> bool:
+        """Whether it has no end and needs no shuffling."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """One image with its expressions."""
+        ...
+
+
+def open_data(name: str, split: str, overlap: Overlap = "union", images: Path | None = None) -> Dataset:
+    """The samples of a data set's split; no image is opened before it is asked for.
+
+    Args:
+        name: `refshapes`, `refshapes+` or `refshapesg`; a published set (`refcoco`, `refcoco+`, `refcocog-umd`,
+            `refcocog-google`, `refclef-unc`, `refclef-berkeley`, `grefcoco`) below the folder that the environment
+            variable REFSEG_DATA names; or a path: a file `refs(BY).p` or `grefs(BY).json` with its `instances.json`, a
+            `.jsonl` or `.csv` file, `expressions.jsonl` with COCO's `instances.json`, or a folder that holds one of
+            them.
+        split: Name of the split, taken exactly.
+        overlap: What becomes of pixels that several parts of a mask cover; see `refseg.data.regions.rasterise`.
+        images: Folder of the images of a REFER or COCO file that are not in the usual place.
 
     Raises:
-        ValueError: The name or the split is unknown.
+        ValueError: The name or the split is unknown, or a file is missing or malformed.
     """
-    if name not in SETS:
-        raise ValueError(f"data {name!r}: unknown; accepted are {', '.join(SETS)}")
-    return RefShapes(name, split)
+    if name in SETS:
+        return RefShapes(name, split)
+    source, title = find_data(name)
+    splits = read_splits(source, images)
+    if split not in splits:
+        hint = "; a file whose rows have no split is one split" if list(splits) == ["all"] else ""
+        raise ValueError(f"{name}: there is no split {split!r}; accepted are {', '.join(splits)}{hint}")
+    return IndexedSamples(title, split, splits[split], source, overlap)
+
+
+def open_splits(name: str, overlap: Overlap = "union", images: Path | None = None) -> dict[str, Dataset]:
+    """All splits of a data set; its file is read once.
+
+    Raises:
+        ValueError: See `open_data`.
+    """
+    if name in SETS:
+        return {split: RefShapes(name, split) for split in SPLITS}
+    source, title = find_data(name)
+    return {
+        split: IndexedSamples(title, split, entries, source, overlap)
+        for split, entries in read_splits(source, images).items()
+    }
+
+
+def splits_of(name: str) -> list[str]:
+    """The names of a data set's splits.
+
+    Raises:
+        ValueError: See `open_data`.
+    """
+    return list(SPLITS) if name in SETS else list(read_splits(find_data(name)[0]))
+
+
+def find_data(name: str) -> tuple[Path, str]:
+    """The file of a data set given by name or path, and the data set's name.
+
+    Raises:
+        ValueError: There is none, or a folder holds several.
+    """
+    from refseg.data.refer import NAMED, data_name, find_named, split_by
+
+    root = os.environ.get(ROOT)
+    if name in NAMED and (root or not Path(name).exists()):  # without a root, a folder of that name is meant
+        if not root:
+            raise ValueError(
+                f"data {name!r}: the environment variable {ROOT} is not set; the folder that holds {NAMED[name][0]} is "
+                "accepted there, or a path here"
+            )
+        return find_named(name, Path(root)), name
+    path = Path(name)
+    if path.is_dir():
+        path = _only_file(path)
+    elif not path.is_file():
+        raise ValueError(
+            f"data {name!r}: unknown; accepted are {', '.join((*SETS, *NAMED))}, or the path of a folder, "
+            "a refs(BY).p, .jsonl or .csv file"
+        )
+    if split_by(path) is not None:
+        return path, data_name(path)
+    if path.suffix.lower() not in (".jsonl", ".csv") and not _is_coco(path):
+        raise ValueError(
+            f"{path}: of no known format; refs(BY).p, grefs(BY).json, .jsonl, .csv, or expressions.json beside "
+            "instances.json is accepted"
+        )
+    folder = path.absolute().parent.name
+    return path, folder if path.stem in ("data", "expressions") else path.stem
+
+
+def _only_file(folder: Path) -> Path:
+    """The one file of a folder that makes it a data set."""
+    from refseg.data.coco import EXPRESSIONS
+    from refseg.data.jsonl import NAMES
+    from refseg.data.refer import split_by
+
+    try:
+        files = sorted(file for file in folder.iterdir() if file.is_file())
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be read ({error.strerror}); a readable folder is accepted") from error
+    found = [file for file in files if split_by(file) is not None or file.name in NAMES]
+    found += [file for file in files if file.name in EXPRESSIONS and _is_coco(file)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ValueError(
+            f"{folder}: no data set; a folder with refs(BY).p, grefs(BY).json, {', '.join(NAMES)}, or with "
+            f"{EXPRESSIONS[0]} and instances.json is accepted"
+        )
+    raise ValueError(f"{folder}: holds {', '.join(file.name for file in found)}; the path of one of them is accepted")
+
+
+def _is_coco(path: Path) -> bool:
+    from refseg.data.coco import EXPRESSIONS
+
+    return path.name in EXPRESSIONS and path.with_name("instances.json").is_file()
+
+
+def read_splits(source: Path, images: Path | None = None) -> Mapping[str, tuple[Entry, ...]]:
+    """The entries of each split of a file that `find_data` found.
+
+    Raises:
+        ValueError: It is malformed.
+    """
+    from refseg.data.coco import read_coco
+    from refseg.data.jsonl import read_jsonl
+    from refseg.data.refer import read_refer, split_by
+
+    if images is not None and not images.is_dir():
+        raise ValueError(f"{images}: no such folder; the folder of the images is accepted")
+    with _no_collection():
+        if split_by(source) is not None:
+            return read_refer(source, images)
+        if _is_coco(source):
+            return read_coco(source.with_name("instances.json"), source, images)
+        return read_jsonl(source)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keeps Python from looking for garbage again and again among millions of objects that are all still needed."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -5,6 +5,7 @@ B images, T expressions, H and W own size, h and w network size.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+from refseg.protocols import ORIGINAL, Protocol
 
 Size = tuple[int, int]
 
@@ -40,8 +43,11 @@ class InputConfig:
         """Refuses what no image can be brought to.
 
         Raises:
-            ValueError: A side, a deviation or the number of tokens is not positive.
+            ValueError: A side, a deviation or the number of tokens is not positive, or a side is no multiple of 4, the
+                stride of most masks: the last row of cells would reach beyond the image.
         """
+        if any(side % 4 for side in self.size):
+            raise ValueError(f"size {self.size}: multiples of 4 are accepted")
         if min(self.size) < 1 or min(self.std) <= 0 or self.max_tokens < 1:
             raise ValueError(f"{self}: size, std and max_tokens must be positive")
 
@@ -73,13 +79,18 @@ def mask_to_target(mask: np.ndarray, config: InputConfig) -> Tensor:
     return F.pad(torch.from_numpy(np.array(resized, dtype=bool)), _borders(top, left, h, w, config))
 
 
-def logits_to_image(logits: Tensor, own: Size, config: InputConfig) -> Tensor:
-    """(T, 1, a, b) log-odds of the network input to (T, H, W) at the image's `own` size (bilinear).
+def logits_to_image(
+    logits: Tensor,
+    own: Size,
+    config: InputConfig,
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear",
+) -> Tensor:
+    """(T, 1, a, b) log-odds (or any map) of the network input to (T, H, W) at the image's `own` size.
 
     Prediction and evaluation both come through here, so that what is scored is what a user sees.
     """
     if config.resize == "squash":
-        return F.interpolate(logits.float(), own, mode="bilinear", align_corners=False)[:, 0]
+        return _resize(logits.float(), own, interpolation)[:, 0]
     top, left, h, w = content_box(own, config)
     # Where each pixel's centre lies in the network input, in grid_sample's units: -1 and 1 are its outer edges.
     rows, columns = (
@@ -88,7 +99,56 @@ def logits_to_image(logits: Tensor, own: Size, config: InputConfig) -> Tensor:
     )
     grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)  # (H, W, 2) as (x, y)
     grid = grid.expand(logits.shape[0], -1, -1, -1)
-    return F.grid_sample(logits.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)[:, 0]
+    return F.grid_sample(logits.float(), grid, mode=interpolation, padding_mode="border", align_corners=False)[:, 0]
+
+
+def logits_to_masks(
+    logits: Tensor, own: Size, config: InputConfig, protocol: Protocol = ORIGINAL
+) -> tuple[Tensor, Tensor]:
+    """What a model answers, as masks in the way of a protocol.
+
+    Args:
+        logits: (T, 1, a, b) log-odds of the network input.
+        own: (H, W) of the image.
+        config: What the model saw.
+        protocol: What is resized, how, and which threshold is applied before or after.
+
+    Returns:
+        Masks (T, H, W) bool and foreground probabilities (T, H, W), at network size if the protocol compares there.
+    """
+    likely = protocol.resized == "probabilities"
+    maps = logits.float().sigmoid() if likely else logits.float()
+    level = protocol.threshold if likely else math.log(protocol.threshold / (1 - protocol.threshold))
+    resized = _resize_by(protocol, maps, own, config)
+    probabilities = resized.clamp(0, 1) if likely else resized.sigmoid()
+    if protocol.order == "resize first":
+        return _cut(resized, level, protocol), probabilities
+    masks = _resize_by(protocol, _cut(maps, level, protocol).float(), own, config)
+    return masks > 0.5, probabilities
+
+
+def target_of(mask: np.ndarray, config: InputConfig, protocol: Protocol = ORIGINAL) -> np.ndarray:
+    """The (H, W) bool mask of a reference at the size at which the protocol compares."""
+    return mask if protocol.resolution == "original" else mask_to_target(mask, config).numpy()
+
+
+def _cut(maps: Tensor, level: float, protocol: Protocol) -> Tensor:
+    return maps > level if protocol.comparison == ">" else maps >= level
+
+
+def _resize_by(protocol: Protocol, maps: Tensor, own: Size, config: InputConfig) -> Tensor:
+    """(T, 1, a, b) to (T, H, W), own size or network size."""
+    network = protocol.resolution == "network"
+    if network or protocol.steps == "through network size":
+        maps = _resize(maps, config.size, protocol.interpolation)
+    return maps[:, 0] if network else logits_to_image(maps, own, config, protocol.interpolation)
+
+
+def _resize(maps: Tensor, size: Size, interpolation: str) -> Tensor:
+    """(T, 1, a, b) to another size with aligned pixel centres."""
+    if interpolation == "nearest":
+        return F.interpolate(maps, size, mode="nearest-exact")
+    return F.interpolate(maps, size, mode=interpolation, align_corners=False)
 
 
 def _borders(top: int, left: int, h: int, w: int, config: InputConfig) -> tuple[int, int, int, int]:

@@ -38,20 +38,26 @@ class FusedSwin(nn.Module):
         output: What leaves the encoder: "updated" is V' and L' as the papers write; "residual_ln" is LayerNorm(V_m) and
             the last stage's L_m, as LAVT's and LGFormer's released code does; "residual" is V_m and L_m themselves.
             A stage without fusion emits its map in their place.
+        first: First stage that is emitted, counted from 0; what is never read is not gathered for every expression.
     """
 
     def __init__(
-        self, swin: Swin, fusions: Sequence[nn.Module | None], chain_words: bool, output: EncoderOutput
+        self,
+        swin: Swin,
+        fusions: Sequence[nn.Module | None],
+        chain_words: bool,
+        output: EncoderOutput,
+        first: int = 0,
     ) -> None:
         super().__init__()
         if len(fusions) != swin.stages:
             raise ValueError(f"{len(fusions)} fusion modules for {swin.stages} stages: one per stage is needed")
         self.swin = swin
         self.fusions = nn.ModuleList(nn.Identity() if f is None else f for f in fusions)
-        self.chain_words, self.output = chain_words, output
+        self.chain_words, self.output, self.first = chain_words, output, first
         fused = [stage for stage, fusion in enumerate(fusions) if fusion is not None]
         self.free = min(fused, default=swin.stages - 1) + 1  # stages whose blocks see no word
-        norms = swin.config.channels if output == "residual_ln" else ()
+        norms = swin.config.channels[first:] if output == "residual_ln" else ()
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in norms)
 
     @property
@@ -60,8 +66,9 @@ class FusedSwin(nn.Module):
         softmax, norm = "adds the same to all scores of a softmax", "taken out by the instance norm behind it"
         found = {"swin.*.attention.self.key.bias": softmax}
         found |= {f"fusions.*.{name}.bias": norm for name in _BEFORE_NORM}
-        if not any(isinstance(fusion, VLBA) and fusion.update_words for fusion in self.fusions):
-            found["fusions.*.key.bias"] = softmax
+        for i, fusion in enumerate(self.fusions):
+            if not (isinstance(fusion, VLBA) and fusion.update_words):
+                found[f"fusions.{i}.key.bias"] = softmax
         if self.output != "updated":
             last = len(self.fusions) - 1
             found |= {f"fusions.{last}.{gate}.*": "only the residual leaves the last stage" for gate in _GATES}
@@ -83,10 +90,12 @@ class FusedSwin(nn.Module):
         """Fuses T expressions with the images they ask about.
 
         Returns:
-            One map (T, C_i, H_i, W_i) per stage, and the words (T, L, D) that leave the encoder.
+            One map (T, C_i, H_i, W_i) per stage from `first` on, and the words (T, L, D) that leave the encoder.
         """
         words, out_words, maps = text.words, text.words, []
         for stage, fusion in enumerate(self.fusions):
+            if stage < min(self.first, self.free - 1):
+                continue  # neither emitted nor built upon
             if stage < self.free:
                 shared = image.maps[f"stage{stage + 1}"][image_index]  # (T, C, H, W)
                 size = (shared.shape[2], shared.shape[3])
@@ -103,7 +112,9 @@ class FusedSwin(nn.Module):
                     emitted, out_words = fused.pixel_residual, fused.word_residual
                 if self.chain_words:
                     words = fused.words
+            if stage < self.first:
+                continue
             if self.output == "residual_ln":
-                emitted = self.norms[stage](emitted)
+                emitted = self.norms[stage - self.first](emitted)
             maps.append(emitted.transpose(1, 2).unflatten(2, size))
         return maps, out_words

@@ -19,6 +19,16 @@ def fit_grid(maps: Tensor, grid: Size) -> Tensor:
     return F.interpolate(maps, grid, mode="bilinear", align_corners=False)
 
 
+def attend_words(queries: Tensor, words: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """(T, Q, D) queries and (T, L, D) words, `mask` (T, L) True on real ones, to attention (T, Q, L) over the words.
+
+    In float32 whatever comes in: sums of hundreds of non-negative products are too large for half precision.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        scores = queries.float() @ words.float().transpose(1, 2) * scale
+    return scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min).softmax(-1)
+
+
 class QueryGeneration(nn.Module):
     """Each of Q maps weighs the words and gathers them into a query (EAVL eq. 9-10, CRFormer eq. 8-9).
 
@@ -52,6 +62,5 @@ class QueryGeneration(nn.Module):
         """
         cells = fit_grid(maps, self.grid).flatten(2)  # (T, Q, P)
         seen, known = F.relu(self.map_key(cells)), F.relu(self.word_key(words))  # (T, Q, D), (T, L, D)
-        scores = (seen @ known.transpose(1, 2)).float() * self.scale  # (T, Q, L)
-        attention = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min).softmax(-1)
+        attention = attend_words(seen, known, mask, self.scale)
         return attention.to(words.dtype) @ F.relu(self.word_value(words)), attention

@@ -81,9 +81,12 @@ class AlignFormer(SwinBertSegmenter):
         super().__init__()
         self.config = config
         channels, dim, width = config.swin.channels, config.bert.width, config.pixel_decoder.width
-        fusions = [
-            None if config.fusion == "none" else VLBA(c, dim, heads, update_words=config.fusion == "vlba")
-            for c, heads in zip(channels, config.fusion_heads, strict=True)
+        last = len(channels) - 1
+        fusions = [  # words that no later stage reads are not updated
+            None
+            if config.fusion == "none"
+            else VLBA(c, dim, heads, config.fusion == "vlba" and (config.chain_words or i == last))
+            for i, (c, heads) in enumerate(zip(channels, config.fusion_heads, strict=True))
         ]
         self.text_encoder = Bert(config.bert)
         self.encoder = FusedSwin(Swin(config.swin), fusions, config.chain_words, config.encoder_output)

@@ -23,15 +23,15 @@ class Segmenter(nn.Module, ABC):
     """
 
     text_encoder: Bert | ClipText
-    encoder: nn.Module
+    encoder: FusedSwin | ClipResNet | ClipViT
 
     @abstractmethod
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """(B, 3, H, W) normalised pixels to everything that does not depend on the text."""
 
-    @abstractmethod
     def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
-        """(T, L) token ids and their bool mask to words and sentences."""
+        """(T, L) token ids and their bool mask to words (T, L, D) and, from CLIP, the projected sentence (T, J)."""
+        return self.text_encoder(tokens, mask)
 
     @abstractmethod
     def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor, details: bool = False) -> Output:
@@ -46,12 +46,14 @@ class Segmenter(nn.Module, ABC):
         """Groups for AdamW with the rates and decays of the paper; frozen parameters are left out."""
 
     @property
-    @abstractmethod
     def inert(self) -> dict[str, str]:
         """Trainable parameters that cannot learn in this configuration: pattern of the name to the reason.
 
-        The contract test holds every other trainable parameter to a gradient, and these to none.
+        The contract test holds every other trainable parameter to a gradient, and these to none. Here are those of the
+        two encoders; a subclass adds its own.
         """
+        parts = {"encoder": self.encoder.inert, "text_encoder": self.text_encoder.inert}
+        return {f"{part}.{name}": reason for part, found in parts.items() for name, reason in found.items()}
 
 
 class SwinBertSegmenter(Segmenter):
@@ -63,10 +65,6 @@ class SwinBertSegmenter(Segmenter):
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """(B, 3, H, W) to the first Swin stage; the words enter right behind it."""
         return self.encoder.encode_image(pixels)
-
-    def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
-        """(T, L) tokens to BERT's words (T, L, D)."""
-        return self.text_encoder(tokens, mask)
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """LAVT's recipe: one rate; norms and position biases of the vision encoder are not decayed."""
@@ -80,12 +78,6 @@ class SwinBertSegmenter(Segmenter):
                 groups[name.startswith("encoder.") and undecayed]["params"].append(parameter)
         return [group for group in groups if group["params"]]
 
-    @property
-    def inert(self) -> dict[str, str]:
-        """Biases in both encoders that a softmax or a norm takes out again; a subclass adds its own."""
-        parts = {"encoder": self.encoder.inert, "text_encoder": self.text_encoder.inert}
-        return {f"{part}.{name}": reason for part, found in parts.items() for name, reason in found.items()}
-
 
 class ClipSegmenter(Segmenter):
     """What the methods share that start from the two towers of CLIP (EAVL, JMCELN).
@@ -98,10 +90,6 @@ class ClipSegmenter(Segmenter):
     encoder: ClipResNet | ClipViT
     head_lr_mult: float
 
-    def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
-        """(T, L) tokens to CLIP's words (T, L, D) and the projected sentence (T, J)."""
-        return self.text_encoder(tokens, mask)
-
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """The towers at `lr`, the rest at `lr * head_lr_mult`; everything decays alike."""
         towers: dict[str, Any] = {"params": [], "lr": lr, "weight_decay": weight_decay}
@@ -111,9 +99,3 @@ class ClipSegmenter(Segmenter):
                 group = towers if name.startswith(("encoder.", "text_encoder.")) else head
                 group["params"].append(parameter)
         return [group for group in (towers, head) if group["params"]]
-
-    @property
-    def inert(self) -> dict[str, str]:
-        """Biases in both towers that a softmax takes out again; a subclass adds its own."""
-        parts = {"encoder": self.encoder.inert, "text_encoder": self.text_encoder.inert}
-        return {f"{part}.{name}": reason for part, found in parts.items() for name, reason in found.items()}

@@ -13,6 +13,7 @@ sentence, g_h and g_w sides of the map at stride 16, h and w a quarter of the ne
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Literal, cast
 
 import torch
@@ -29,7 +30,7 @@ from refseg.layers.neck import FusionNeck, LinearNormReLU, conv_norm_relu
 from refseg.layers.padding import crop_logits, pad_to_multiple
 from refseg.layers.pixel_transformer import PixelTransformerLayer
 from refseg.layers.positions import sine_line, sine_plane
-from refseg.layers.queries import QueryGeneration, fit_grid
+from refseg.layers.queries import QueryGeneration, attend_words, fit_grid
 from refseg.losses import Resolution, mask_losses
 from refseg.methods.base import SwinBertSegmenter
 from refseg.types import ImageFeatures, Output, TextFeatures
@@ -70,8 +71,8 @@ class CRFormerConfig:
         recon_weight: Weight of the reconstruction loss; 0 builds none of it (Tables 3 and 5).
         recon: Which layers reconstruct, and what: "paper" is eq. 13-14 over real words; "released" adds positions to
             the words, another projection of the sentence, and counts padding.
-        recon_detach_target: Whether the target learns nothing. It does in the paper and its code; then both sides can
-            also agree by shrinking.
+        recon_detach_target: Whether the target learns nothing; its projections then stay as they start. It learns in
+            the paper and its code, so that both sides can also agree by shrinking.
         loss_resolution: "stride4" compares at the mask's resolution, "full" enlarges the logits first (released code).
         loss_scale: Factor of the cross-entropy; 1 in the paper, 1.1 / 0.9 in the released code.
         dice_weight: Weight of an added Dice term; 0 in the paper.
@@ -122,8 +123,16 @@ class CRFormerConfig:
             raise ValueError(f"dec_layers {self.dec_layers}, block_layers {self.block_layers}: at least 1 is needed")
         if len(self.swin.depths) != 4:
             raise ValueError(f"a Swin of {len(self.swin.depths)} stages: 4 are needed")
-        if not self.fusion_stages or not set(self.fusion_stages) <= {1, 2, 3, 4}:
-            raise ValueError(f"fusion_stages {self.fusion_stages}: some of 1, 2, 3 and 4 are accepted")
+        if list(self.fusion_stages) != sorted(set(self.fusion_stages) & {1, 2, 3, 4}) or 4 not in self.fusion_stages:
+            raise ValueError(
+                f"fusion_stages {self.fusion_stages}: some of 1, 2 and 3, and 4, in this order, are accepted"
+            )
+        if min(self.grid) < 1 or min(self.neck) < 1 or self.heads < 1:
+            raise ValueError(f"grid {self.grid}, neck {self.neck}, heads {self.heads}: positive numbers are accepted")
+        if self.neck[1] % 4 or self.neck[1] % self.heads:
+            raise ValueError(f"neck {self.neck}: its middle width must be a multiple of 4 and of {self.heads} heads")
+        if self.recon_weight < 0:
+            raise ValueError(f"recon_weight {self.recon_weight}: 0 or more is accepted")
 
 
 class Pooler(nn.Module):
@@ -203,8 +212,7 @@ class ReleasedMapQueries(nn.Module):
         known = F.relu(self.word_in(words))  # (T, L, D)
         known = known + sine_line(known.shape[1], known.shape[2], known.device)
         query = instance_norm(self.query(cells))  # (T, Q, D), over the queries
-        scores = (query @ self.key(known).transpose(1, 2)).float() * self.scale  # (T, Q, L)
-        attention = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min).softmax(-1)
+        attention = attend_words(query, self.key(known), mask, self.scale)  # (T, Q, L)
         read = self.out(attention.to(known.dtype) @ self.value(known))
         return Generated(instance_norm(read), attention, maps)
 
@@ -264,7 +272,7 @@ class CRFormer(SwinBertSegmenter):
             self.pooler = Pooler(bert).requires_grad_(config.bert.train_embeddings)
         fusion = VLF if config.fusion == "vlf" else PWAM
         fusions = [fusion(c, width) if stage in config.fusion_stages else None for stage, c in enumerate(channels, 1)]
-        self.encoder = FusedSwin(Swin(config.swin), fusions, chain_words=False, output=config.encoder_output)
+        self.encoder = FusedSwin(Swin(config.swin), fusions, chain_words=False, output=config.encoder_output, first=1)
         _, c3, c4, c5 = channels
         self.neck = FusionNeck((c3, c4, c5), config.neck, width if config.neck_text else None)
         self.generate = self._queries(width, calibrating=False)
@@ -319,7 +327,7 @@ class CRFormer(SwinBertSegmenter):
         """
         config = self.config
         maps, _ = self.encoder(image, text, image_index)
-        fused = self.neck(self.neck.project(*maps[1:]), text.sentence if config.neck_text else None)  # F_v
+        fused = self.neck(self.neck.project(*maps), text.sentence if config.neck_text else None)  # F_v
         size = (fused.shape[2], fused.shape[3])
         made = [self.generate(fused, text.words, text.mask)]
         queries = made[0].queries  # (T, Q, D)
@@ -372,8 +380,15 @@ class CRFormer(SwinBertSegmenter):
         """Biases that a softmax or a norm takes out again, and what this configuration leaves without effect."""
         found = super().inert
         if self.config.encoder_output == "residual_ln":
-            found["encoder.norms.0.*"] = "no stride-4 map is read"
-            found["encoder.norms.3.bias"] = "moves all cells alike, which the neck's first batch norm takes out"
+            found["encoder.norms.2.bias"] = "moves all cells alike, which the neck's first batch norm takes out"
+        if self.recon is not None and self.config.recon_detach_target:
+            found["recon.project.*"] = found["recon.sentence_in.*"] = "only the target reads it, which is detached"
+            if not (self.config.neck_text or self.config.head == "sentence_kernel"):
+                found["sentence_in.*"] = "only the target reads it, which is detached"
+        elif self.config.recon == "released" and not (self.config.neck_text or self.config.head == "sentence_kernel"):
+            found["sentence_in.bias"] = "taken out by the batch norm of the reconstruction"
+        names = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
+        found = {pattern: why for pattern, why in found.items() if any(fnmatch(name, pattern) for name in names)}
         if self.config.num_queries == 1:
             found["blocks.*.cross_norm.*"] = "attention to a single key is 1 whatever the scores"
         return found

@@ -44,7 +44,8 @@ class EAVLConfig:
             separate ones, since batch statistics with and without text differ.
         pool_residual: Whether CRIS's residual branch around the attention pool is there; not in the paper.
         num_queries: N_q, the number of queries (Table 2).
-        global_vision: Whether the image's global feature colours the words (eq. 8, Table 4); if not, F_t is used alone.
+        global_vision: Whether the image's global feature colours the words (eq. 8, Table 4); if not, the words are
+            ReLU(F_t W_t) alone, eq. 8 without its second factor (ours; "directly use the F_t" could also mean F_t).
         scale_queries: Whether eq. 9 divides by the root of D. Not in the paper; the text's ReLU'd products are large.
         decoder_layers: Layers of the transformer decoder. Open in the paper; CRIS has 3.
         heads: Attention heads of the decoder and the estimator.
@@ -56,7 +57,8 @@ class EAVLConfig:
         kernel_relu: Whether the kernels of eq. 11 pass a ReLU as printed. With "paper" features, which also end in one,
             no logit could then be negative and everything would be foreground: off in every preset.
         estimator: What weighs the masks (eq. 13): "paper" is self-attention and a linear layer, "lean" puts Linear and
-            ReLU in front, one head with sine positions, and a LayerNorm behind; "off" adds the masks up (Table 4).
+            ReLU in front, one head with sine positions, and a LayerNorm behind; "off" adds the masks up (Table 4). A
+            single query has none, since its score would always be 1.
         head_lr_mult: How much faster than CLIP's towers everything else learns; 1 in the paper.
         loss_resolution: "stride4" compares at the masks' resolution (CRIS), "full" enlarges the logits first.
         dice_weight: Weight of an added Dice term; 0 in the paper.
@@ -88,10 +90,20 @@ class EAVLConfig:
         """Refuses what cannot be built.
 
         Raises:
-            ValueError: No query, an estimator with nothing to weigh, or a residual branch without attention pool.
+            ValueError: No query, layer or cell, a width that cannot be split, an estimator with nothing to weigh, a
+                ReLU without kernels to pass it, or a residual branch without attention pool.
         """
-        if self.num_queries < 1:
-            raise ValueError(f"num_queries {self.num_queries}: at least 1 is needed")
+        for field in ("num_queries", "decoder_layers", "heads"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} {getattr(self, field)}: at least 1 is needed")
+        if min(self.grid) < 1 or min(self.neck) < 1:
+            raise ValueError(f"grid {self.grid}, neck {self.neck}: positive numbers are accepted")
+        if self.neck[1] % 4 or self.neck[1] % self.heads:
+            raise ValueError(f"neck {self.neck}: its middle width must be a multiple of 4 and of {self.heads} heads")
+        if self.head_lr_mult <= 0:
+            raise ValueError(f"head_lr_mult {self.head_lr_mult}: a positive number is accepted")
+        if self.aligner == "fixed" and self.kernel_relu:
+            raise ValueError("kernel_relu with the fixed kernel: there are no kernels from queries; off is accepted")
         if self.aligner == "fixed" and self.estimator != "off":
             raise ValueError(
                 f"estimator {self.estimator!r} with the fixed kernel: there is one mask; accepted is 'off'"
@@ -125,6 +137,19 @@ class ResNetScales(nn.Module):
         return (found.stages[1], found.stages[2], spatial), found.pooled
 
 
+def tokens_at_stride_16(tokens: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
+    """(B, J, a, b) tokens of `patch` pixels, read bilinearly at the centres of 16-pixel cells: (B, J, *size)."""
+    if patch == 16:
+        return tokens
+    rows, columns = (
+        (torch.arange(cells, device=tokens.device) + 0.5) * 16 / (patch * have) * 2 - 1
+        for cells, have in zip(size, tokens.shape[2:], strict=True)
+    )
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)  # (*size, 2) as (x, y)
+    grid = grid.to(tokens.dtype).expand(tokens.shape[0], -1, -1, -1)
+    return F.grid_sample(tokens, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
 class ViTScales(nn.Module):
     """The same from a vision transformer: three convolutions on its tokens (sec. 3.1; their shapes are ours).
 
@@ -142,10 +167,9 @@ class ViTScales(nn.Module):
 
     def forward(self, encoder: ClipViT, pixels: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
         """(B, 3, H, W) to maps of strides 8, 16, 32, and the class token (B, J)."""
-        tokens, pooled = encoder(pixels)
-        size = (pixels.shape[2] // 16, pixels.shape[3] // 16)
-        if tokens.shape[2:] != size:  # patches of 14 pixels
-            tokens = F.interpolate(tokens, size, mode="bilinear", align_corners=False)
+        patch, size = encoder.config.patch, (pixels.shape[2] // 16, pixels.shape[3] // 16)
+        tokens, pooled = encoder(pad_to_multiple(pixels, patch))  # no pixel is left out
+        tokens = tokens_at_stride_16(tokens, patch, size)
         return (self.to8(tokens), self.to16(tokens), self.to32(tokens)), pooled
 
 
@@ -156,10 +180,9 @@ class QueryEstimator(nn.Module):
         super().__init__()
         self.lean = lean
         self.prepare = nn.Sequential(nn.Linear(dim, dim), nn.ReLU()) if lean else nn.Identity()
-        # Without a norm behind it, biases of values and scores would add the same to all scores of the softmax.
-        self.attention = nn.MultiheadAttention(dim, 1 if lean else heads, bias=lean, batch_first=True)
+        self.attention = nn.MultiheadAttention(dim, 1 if lean else heads, batch_first=True)
         self.norm = nn.LayerNorm(dim) if lean else nn.Identity()
-        self.score = nn.Linear(dim, 1, bias=False)
+        self.score = nn.Linear(dim, 1, bias=False)  # a bias would add the same to all scores of the softmax
 
     def forward(self, queries: Tensor) -> Tensor:
         """(T, Q, D) to scores (T, Q) that sum to 1."""
@@ -265,6 +288,9 @@ class EAVL(ClipSegmenter):
         if isinstance(self.encoder, ClipResNet) and not (self.config.global_vision or self.config.pool_residual):
             norm = "the same at every pixel, taken out by the neck's batch norms"
             found |= {f"encoder.attnpool.{name}_proj.bias": norm for name in "vc"}
+        if self.estimator is not None:
+            last = "norm" if self.estimator.lean else "attention.out_proj"
+            found[f"estimator.{last}.bias"] = "adds the same to all scores of a softmax"
         if self.config.num_queries == 1:
             found["decoder.layers.*.cross_norm.*"] = "attention to a single key is 1 whatever the scores"
         return found

@@ -95,7 +95,7 @@ class LGFormer(SwinBertSegmenter):
         self.text_encoder = Bert(config.bert)
         self.encoder = FusedSwin(
             Swin(config.swin),
-            [self._fusion(c, dim, heads) for c, heads in zip(channels, config.fusion_heads, strict=True)],
+            [self._fusion(i, dim, heads) for i, heads in enumerate(config.fusion_heads)],
             config.chain_words,
             config.encoder_output,
         )
@@ -113,9 +113,10 @@ class LGFormer(SwinBertSegmenter):
                 nn.Conv2d(hidden, 1, 1),
             )  # fmt: skip
 
-    def _fusion(self, channels: int, dim: int, heads: int) -> nn.Module | None:
-        if self.config.fusion == "vlba":
-            return VLBA(channels, dim, heads)
+    def _fusion(self, stage: int, dim: int, heads: int) -> nn.Module | None:
+        channels = self.config.swin.channels[stage]
+        if self.config.fusion == "vlba":  # words that no later stage reads are not updated
+            return VLBA(channels, dim, heads, self.config.chain_words or stage == len(self.config.fusion_heads) - 1)
         return PWAM(channels, dim, heads) if self.config.fusion == "pwam" else None
 
     def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor, details: bool = False) -> Output:

@@ -49,7 +49,7 @@ class Encoders:
         swin: Hub id of the Swin checkpoint.
         bert: Hub id of the BERT checkpoint and its tokenizer.
         clip: Hub id of the CLIP checkpoint with both towers.
-        clip_tokenizer: Hub id of the repository with CLIP's tokenizer, which most CLIP checkpoints lack.
+        clip_tokenizer: Hub id of a repository with CLIP's tokenizer, for checkpoints that come without one.
         packaged: Name of a packaged model whose Swin and BERT a compact version starts from.
     """
 
@@ -86,6 +86,11 @@ class Preset:
     source: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+
+    @property
+    def compact(self) -> bool:
+        """Whether it is a compact version, or a row of one: for RefShapes, with the packaged word pieces."""
+        return self.name.split("/")[0].endswith("-shapes")
 
 
 PAPER_INPUT = InputConfig(  # LAVT: ImageNet's statistics
@@ -241,7 +246,12 @@ def ablation(
     scores: Mapping[str, float] | None = None,
     note: str = "",
 ) -> Preset:
-    """The row BASE/ROW of an ablation table: a preset with some fields of its model replaced, and the row's scores."""
+    """The row BASE/ROW of an ablation table: a preset with some fields of its model replaced, and the row's scores.
+
+    A row of a compact version also keeps the note that says how it differs from the paper.
+    """
     model = override(base.model, changes)
     name, source = f"{base.name}/{row}", source or base.source
+    if base.compact:
+        note = f"{base.note} {note}".strip()
     return replace(base, name=name, model=model, source=source, scores=scores or {}, note=note)  # fmt: skip

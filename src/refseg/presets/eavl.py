@@ -22,7 +22,8 @@ from refseg.presets.base import (
     compact_preset,
 )
 
-# Sec. 4.1: Adam (no weight decay is mentioned), 1e-5, polynomial decay, 100 epochs of 42,404 references, batch 64.
+# Sec. 4.1: Adam, which AdamW without weight decay is (none is mentioned), 1e-5, polynomial decay, 100 epochs of 42,404
+# references, batch 64.
 RECIPE = Recipe(
     steps=100 * 662, images_per_batch=64, expressions_per_image=1, lr=1e-5, weight_decay=0.0, warmup=0, power=0.9,
     clip=0.0, select="mIoU",
@@ -118,7 +119,7 @@ def presets() -> list[Preset]:
             dice_weight=1.0,
         ),
         "Differs from the paper beyond its widths: 8 queries, scaled scores in eq. 9, CRIS's upsampling, loss at full "
-        "size, Dice term.",
+        "size, Dice term; squashed images, ImageNet's statistics, 28 tokens.",
     )  # fmt: skip
     compact = replace(compact, input=replace(COMPACT_INPUT, size=(192, 192)))
     vit = {"vision": ClipViTConfig(width=96, layers=4, heads=4, patch=16, joint=96, grid=12)}

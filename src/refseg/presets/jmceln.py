@@ -102,7 +102,10 @@ def presets() -> list[Preset]:
         PAPER.model, vision=_resnet(towers), text=towers.text, width=64, window=8, stages=3, embeddings=8,
         dice_weight=1.0,
     )  # fmt: skip
-    note = "Differs from the paper beyond its widths: 3 stages, 8 embeddings, windows of 8, squashed images, Dice term."
+    note = (
+        "Differs from the paper beyond its widths: 3 stages, 8 embeddings, windows of 8, Dice term; squashed images, "
+        "ImageNet's statistics, 28 tokens."
+    )
     compact = compact_preset("jmceln", model, note)
     every = [PAPER, compact]
     for row, (changes, numbers, note) in ROWS.items():

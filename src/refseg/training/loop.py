@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from refseg import __version__
+from refseg.data.index import IndexedSamples, PerReference
 from refseg.data.loader import TrainingBatches
 from refseg.data.sets import open_data
 from refseg.evaluation import evaluate
@@ -91,9 +92,11 @@ def train(run: Run, resume: bool = False, report: Report | None = None) -> Model
                 raise ValueError(f"{checkpoint}: is of a run with another {what}{was}; the same is accepted")
         state = stored
         trim_log(run.out, state.step)
+    # The papers take a reference at a time: an epoch has every one of them once, with one of its sentences.
+    samples = PerReference(data) if recipe.expressions_per_image == 1 and isinstance(data, IndexedSamples) else data
     batches = TrainingBatches(
-        data, model.tokenizer, model.input, recipe.images_per_batch, recipe.expressions_per_image, run.seed, run.steps,
-        data.endless,
+        samples, model.tokenizer, model.input, recipe.images_per_batch, recipe.expressions_per_image, run.seed,
+        run.steps, data.endless,
     )  # fmt: skip
     order = range(state.step, run.steps)
     # A generator of its own: the loader would otherwise draw from the global one, which dropout reads.

@@ -14,7 +14,7 @@ def make_optimiser(network: Segmenter, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def rate_at(step: int, steps: int, recipe: Recipe) -> float:
-    """Share of the learning rate at a step: linear warm-up, then polynomial decay by iteration (SPEC of LAVT)."""
+    """Share of the learning rate at a step: linear warm-up, then polynomial decay by iteration, as LAVT."""
     warm = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
     return float(warm * (1 - step / steps) ** recipe.power)
 

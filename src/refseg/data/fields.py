@@ -1,0 +1,140 @@
+"""Typed look-ups in what a file holds, so that a malformed field is named and never met later as a strange crash."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxlevel = 3
+
+
+def shown(value: Any) -> str:
+    """A value in a message: short, however large or deeply nested it is."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python does not print integers of thousands of digits
+        return f"a very long {type(value).__name__}"
+
+
+def read_text(path: Path) -> str:
+    """The content of a text file in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        ValueError: It cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not text in UTF-8 ({error}); UTF-8 is accepted") from error
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error}); a readable file is accepted") from error
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Parses JSON.
+
+    Raises:
+        ValueError: It is none; the message starts with `where`.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ValueError(f"{where}: not JSON ({reason}); JSON is accepted") from error
+
+
+def as_record(value: Any, where: str) -> Mapping[str, Any]:
+    """A mapping of names to values.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: {shown(value)}; an object with named fields is accepted")
+    return value
+
+
+def as_list(value: Any, where: str) -> list[Any] | tuple[Any, ...]:
+    """A list.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{where}: {shown(value)}; a list is accepted")
+    return value
+
+
+def as_text(value: Any, where: str) -> str:
+    """A string that can be written as UTF-8; an empty one passes.
+
+    Raises:
+        ValueError: It is something else, or holds half a character (a lone surrogate), which no tokenizer reads.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: {shown(value)}; a string is accepted")
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{where}: {shown(value)} is not valid Unicode; a string is accepted") from error
+    return value
+
+
+def as_name(value: Any, where: str) -> str:
+    """A string that is not empty and can be (part of) a path.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    text = as_text(value, where)
+    if not text or "\0" in text:
+        raise ValueError(f"{where}: {shown(text)}; a name that is not empty is accepted")
+    return text
+
+
+def as_id(value: Any, where: str) -> str:
+    """An identifier, a whole number or a string, as a string.
+
+    Raises:
+        ValueError: It is something else, or empty.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        return str(value)
+    if isinstance(value, str) and value:
+        return as_text(value, where)
+    raise ValueError(f"{where}: {shown(value)}; a whole number or a string that is not empty is accepted")
+
+
+def needed(record: Mapping[str, Any], name: str, where: str) -> Any:
+    """The value of a field that must be there.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if name not in record:
+        raise ValueError(f"{where}: {name} is missing; it has {', '.join(shown(key) for key in list(record)[:12])}")
+    return record[name]
+
+
+def json_rows(path: Path) -> Iterable[tuple[int, str, Any]]:
+    """Number, place for messages and value of each row of a `.jsonl` or `.json` file.
+
+    Raises:
+        ValueError: The file cannot be read, or a row is not JSON.
+    """
+    text = read_text(path)
+    if path.suffix.lower() == ".json":
+        rows = as_list(parse_json(text, str(path)), str(path))
+        return [(number, f"{path}: row {number}", value) for number, value in enumerate(rows, 1)]
+    lines = enumerate(text.split("\n"), 1)  # a line ends in a newline alone: JSON strings may hold other separators
+    return (
+        (number, f"{path}: line {number}", parse_json(line, f"{path}: line {number}"))
+        for number, line in lines
+        if line.strip()
+    )

@@ -1,0 +1,146 @@
+"""A split as an index: which image, which sentences, which stored masks. Images are read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from refseg.data.images import read_image
+from refseg.data.regions import Overlap, RawReference, Region, Size, rasterise
+from refseg.types import Expression, Reference, Sample
+
+__all__ = ["Entry", "IndexedSamples", "Overlap", "PerReference", "RawReference", "Region", "Size", "rasterise"]
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One image of a split with everything that is asked about it.
+
+    Attributes:
+        image_id: Identifier of the image, unique within its data set.
+        file: Where the image should be; it may be missing.
+        size: (H, W) if the annotations say it.
+        references: What is referred to.
+        expressions: The sentences; `reference` is an index into `references`.
+    """
+
+    image_id: str
+    file: Path
+    size: Size | None
+    references: tuple[RawReference, ...]
+    expressions: tuple[Expression, ...]
+
+
+class IndexedSamples:
+    """The samples of a split, every image once with all its expressions; masks are drawn when they are asked for.
+
+    Args:
+        name: Name of the data set.
+        split: Name of the split.
+        entries: The images in order.
+        source: The file the index was read from, for messages.
+        overlap: What becomes of pixels that several parts of a mask cover; see `rasterise`.
+    """
+
+    endless = False
+
+    def __init__(
+        self, name: str, split: str, entries: Sequence[Entry], source: Path, overlap: Overlap = "union"
+    ) -> None:
+        self.name = name
+        self.split = split
+        self.entries = tuple(entries)
+        self.source = source
+        self.overlap: Overlap = overlap
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Reads one image and draws its masks.
+
+        Raises:
+            IndexError: There is no such image.
+            ValueError: The image is missing or damaged, its size is not the one that the annotations give, or a mask
+                does not fit it; names the index file, the image and the reference.
+        """
+        entry = self._entry(index)
+        return self.sample(entry, range(len(entry.references)))
+
+    def sample(self, entry: Entry, numbers: Sequence[int]) -> Sample:
+        """The sample of an entry with some of its references, and the expressions about those.
+
+        Raises:
+            ValueError: See `__getitem__`.
+        """
+        image = read_image(entry.file)
+        size = (image.shape[0], image.shape[1])
+        if entry.size is not None and entry.size != size:
+            given, found = (f"{side[1]}x{side[0]}" for side in (entry.size, size))
+            raise ValueError(
+                f"{self.source}: image {entry.image_id} is annotated as {given} pixels, {entry.file} has {found}; "
+                "the image that was annotated is accepted"
+            )
+        references = []
+        for number in numbers:
+            raw = entry.references[number]
+            try:
+                mask = rasterise(raw, size, self.overlap)
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.source}: image {entry.image_id}, reference {raw.ref_id}: {error}; "
+                    "a mask of the image's own size is accepted"
+                ) from error
+            references.append(Reference(raw.ref_id, mask, raw.category))
+        place = {number: i for i, number in enumerate(numbers)}
+        expressions = tuple(
+            Expression(e.sent_id, e.text, place[e.reference], e.kind) for e in entry.expressions if e.reference in place
+        )
+        return Sample(entry.image_id, image, tuple(references), expressions)
+
+    def _entry(self, index: int) -> Entry:
+        if not 0 <= index < len(self.entries):
+            raise IndexError(f"{self.name} {self.split}: there is no image {index}; it has {len(self.entries)}")
+        return self.entries[index]
+
+
+class PerReference:
+    """The same data with one item per reference: its image, its mask and its sentences.
+
+    The papers train so: an epoch takes every reference once, with one of its sentences drawn at random, which a
+    batch of one expression per image does with these samples.
+
+    Args:
+        samples: A split.
+    """
+
+    endless = False
+
+    def __init__(self, samples: IndexedSamples) -> None:
+        self.samples = samples
+        self.name = samples.name
+        self.split = samples.split
+        asked = (
+            (index, number)
+            for index, entry in enumerate(samples.entries)
+            for number in sorted({expression.reference for expression in entry.expressions})
+        )
+        self._items = tuple(asked)
+
+    def __len__(self) -> int:
+        """Number of references."""
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The image of one reference with the sentences about it.
+
+        Raises:
+            IndexError: There is no such reference.
+            ValueError: See `IndexedSamples`.
+        """
+        if not 0 <= index < len(self._items):
+            raise IndexError(f"{self.name} {self.split}: there is no reference {index}; it has {len(self._items)}")
+        entry, number = self._items[index]
+        return self.samples.sample(self.samples.entries[entry], (number,))

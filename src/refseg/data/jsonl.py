@@ -1,0 +1,135 @@
+"""The plain format for own data: one sentence a line, as JSON lines or as CSV with the same columns.
+
+    image        path of the image
+    expression   the sentence
+    mask         the object it means: path of a PNG (not black is foreground), polygons [[x, y, x, y, ...], ...], a COCO
+                 run-length code {"size": [H, W], "counts": ...}, or null where it means nothing in the image
+    split        optional; a file without it is one split named "all"
+    image_id, ref_id, sent_id, category, kind   optional
+    position     optional: place of the sentence among those of its image, else the order of the lines
+
+Paths are relative to the file. Rows of one image belong together. Rows of an image with the same `ref_id` are about one
+object: the mask stands in the first, later rows repeat it or leave it out. Without `ref_id`, rows of an image with the
+same mask and category are about one object. Other columns are ignored. In CSV a mask that is not a path is JSON text,
+and an empty cell is a value that is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from refseg.data.fields import as_id, as_name, as_record, json_rows, needed, parse_json, read_text, shown
+from refseg.data.grouping import Grouping
+from refseg.data.index import Entry, RawReference, Region, Size
+from refseg.data.regions import parse_segmentation, region_size
+
+NAMES = ("data.jsonl", "data.csv")
+_LONGEST_CELL = 2**24  # Python's own limit is shorter than many a mask
+
+
+def read_jsonl(path: Path) -> dict[str, tuple[Entry, ...]]:
+    """Reads a file in the format above; `.csv` is CSV, everything else JSON lines.
+
+    Returns:
+        The images of each split.
+
+    Raises:
+        ValueError: The file is missing or malformed; names file, line and field.
+    """
+    grouping = Grouping(str(path))
+    images: dict[Path, tuple[str, bool]] = {}  # id of each file, and whether a row gave it
+    unnamed: dict[tuple[str | None, str, str], str] = {}  # ids of references that the file gives none
+    masks: dict[tuple[str | None, str, str], str] = {}  # mask and category of each reference, as text
+    rows = csv_rows(path) if path.suffix.lower() == ".csv" else json_rows(path)
+    for number, where, value in rows:
+        record = as_record(value, where)
+        written = as_name(needed(record, "image", where), f"{where}: image")
+        file = path.parent / written
+        image_id = _image_id(record, written, file, images, where)
+        row = grouping.row(record, number, where)
+        category = None if record.get("category") is None else as_name(record["category"], f"{where}: category")
+        ref_id = row.ref_id
+        if ref_id is not None and "mask" not in record and (row.split, image_id, ref_id) in masks:
+            identity = masks[row.split, image_id, ref_id]
+        else:
+            mask = needed(record, "mask", where)
+            identity = json.dumps([mask, category])
+            if ref_id is None:
+                ref_id = unnamed.setdefault((row.split, image_id, identity), f"{image_id}:{number}")
+            masks.setdefault((row.split, image_id, ref_id), identity)
+        regions = _regions(record.get("mask"), path.parent, f"{where}: mask")
+        reference = RawReference(ref_id, category, regions)
+        grouping.add(row, image_id, file, _size(regions), reference, identity, where)
+    return grouping.splits()
+
+
+def _image_id(
+    record: Mapping[str, Any], written: str, file: Path, images: dict[Path, tuple[str, bool]], where: str
+) -> str:
+    """The row's image_id, else the one an earlier row gave the file, else its path."""
+    if record.get("image_id") is None:
+        return images.setdefault(file, (written, False))[0]
+    given = as_id(record["image_id"], f"{where}: image_id")
+    if (known := images.setdefault(file, (given, True)))[0] != given:
+        raise ValueError(
+            f"{where}: {written} has image_id {given}, and {shown(known[0])} before; the same image_id in every row of "
+            "an image, or in none, is accepted"
+        )
+    return given
+
+
+def _regions(mask: Any, folder: Path, where: str) -> tuple[Region, ...]:
+    if mask is None:
+        return ()
+    if isinstance(mask, str):
+        return (Region(file=folder / as_name(mask, where)),)
+    if isinstance(mask, list) and mask and not isinstance(mask[0], list | dict):
+        mask = [mask]  # one polygon without its outer list
+    return parse_segmentation(mask, where)
+
+
+def _size(regions: tuple[Region, ...]) -> Size | None:
+    return next((size for size in map(region_size, regions) if size is not None), None)
+
+
+def csv_rows(path: Path) -> Iterable[tuple[int, str, Any]]:
+    """Number, place for messages and cells of each row of a CSV file, by column; empty cells are left out.
+
+    Raises:
+        ValueError: The file cannot be read or is no CSV with a first row of column names.
+    """
+    before = csv.field_size_limit(_LONGEST_CELL)
+    rows: list[tuple[int, str, Any]] = []
+    names: list[str] | None = None
+    line = 1
+    try:
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+        for cells in reader:
+            where, line = f"{path}: line {line}", reader.line_num + 1  # a quoted cell may span several lines
+            if not cells:
+                continue
+            if names is None:
+                names = [cell.strip() for cell in cells]
+                if len(set(names)) != len(names) or "image" not in names:
+                    raise ValueError(
+                        f"{where}: columns {shown(names)}; a first row with image, expression and mask, separated by "
+                        "commas, is accepted"
+                    )
+                continue
+            if len(cells) != len(names):
+                raise ValueError(f"{where}: {len(cells)} cells; {len(names)}, as in the first row, are accepted")
+            record: dict[str, Any] = {name: cell for name, cell in zip(names, cells, strict=True) if cell != ""}
+            mask = record.get("mask", "").strip()
+            if mask[:1] in ("[", "{") or mask == "null":
+                record["mask"] = parse_json(mask, f"{where}: mask")
+            rows.append((len(rows) + 1, where, record))
+    except csv.Error as error:
+        raise ValueError(f"{path}: line {line}: not CSV ({error}); cells separated by commas are accepted") from error
+    finally:
+        csv.field_size_limit(before)
+    return rows

@@ -1,0 +1,274 @@
+"""Predictions on disk: one JSON line per expression, written once while a model is evaluated.
+
+The first line is a header that says how the masks were made: `model`, `protocol`, `size` ("original" or [height, width]
+of the network) and `threshold`, and the protocol's other choices that decide a mask. Every other line has `image_id`,
+`ref_id`, `sent_id`, `expression`, `rle` (COCO's compressed code) and `score`. Of a file from another project
+`size` and `threshold` in the header are needed, and `sent_id` and `rle` in the lines; what else it says must agree.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from refseg.data.loader import Samples
+from refseg.data.rle import decode_rle, encode_rle
+from refseg.data.transforms import InputConfig
+from refseg.evaluation import Answer, Question, ask, judge, took
+from refseg.metrics import Scores
+from refseg.predictor import Predictor
+from refseg.protocols import MASK_FIELDS, Protocol
+
+FORMAT = 1
+
+
+def make_header(
+    predictor: Predictor, model: str, data: str, split: str, words: str, limit: int | None, protocol: Protocol
+) -> dict[str, Any]:
+    """The first line of a predictions file: everything that decides what follows."""
+    config = predictor.model.input
+    size: Any = "original" if protocol.resolution == "original" else list(config.size)
+    return {
+        "format": FORMAT,
+        "model": model,
+        "sha256": predictor.model.sha256,
+        "data": data,
+        "split": split,
+        "words": words,
+        "limit": limit,
+        "protocol": protocol.name,
+        "size": size,
+        "fit": config.resize,
+        **{name: getattr(protocol, name) for name in MASK_FIELDS},
+    }
+
+
+class PredictionWriter:
+    """Writes a predictions file beside its place and renames it when it is complete.
+
+    A run that was stopped leaves the file beside; the next one with the same header goes on behind its last whole line.
+
+    Args:
+        path: The file.
+        header: Its first line.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+        self.path = path
+        self.beside = path.with_name(f".{path.name}.part")
+        self._before: PredictionFile | None = None
+        if self.beside.is_file() and _mend(self.beside, header):
+            self._before = PredictionFile(self.beside)
+        self._file: BinaryIO = self.beside.open("ab" if self._before else "wb")
+        if self._before is None:
+            self._line(header)
+            self._file.flush()
+
+    @property
+    def resumed(self) -> int:
+        """How many expressions were taken over from an earlier run."""
+        return len(self._before.ids) if self._before else 0
+
+    def known(self, question: Question) -> list[np.ndarray] | None:
+        """The masks of a question that an earlier run answered, else None."""
+        ids = [question.sample.expressions[number].sent_id for number in question.numbers]
+        if self._before is None or not all(sent_id in self._before.ids for sent_id in ids):
+            return None
+        return [self._before.mask(sent_id) for sent_id in ids]
+
+    def keep(self, question: Question, answer: Answer) -> None:
+        """Writes the lines of a question."""
+        sample = question.sample
+        written = self._before.ids if self._before else set()
+        for number, text, mask, score in zip(
+            question.numbers, question.texts, answer.masks, answer.scores, strict=True
+        ):
+            expression = sample.expressions[number]
+            if expression.sent_id in written:
+                continue
+            self._line({
+                "image_id": sample.image_id,
+                "ref_id": sample.references[expression.reference].ref_id,
+                "sent_id": expression.sent_id,
+                "expression": text,
+                "rle": encode_rle(mask),
+                "score": round(score, 6),
+            })  # fmt: skip
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Puts the complete file in its place."""
+        os.fsync(self._file.fileno())
+        self.close()
+        self.beside.replace(self.path)
+
+    def close(self) -> None:
+        """Lets go of the file; what was written stays beside, for the next run."""
+        self._file.close()
+
+    def _line(self, entry: dict[str, Any]) -> None:
+        self._file.write(json.dumps(entry).encode() + b"\n")
+
+
+class PredictionFile:
+    """A predictions file; only the places of its lines are kept in memory.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: It is not a predictions file; the message names the line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; a predictions file or a folder of saved scores is accepted")
+        self.path = path
+        self._at: dict[str, int] = {}
+        with path.open("rb") as file:
+            self.header = _parse(path, 1, file.readline())
+            missing = [name for name in ("size", "threshold") if name not in self.header]
+            if missing:
+                raise ValueError(f"{path} line 1: no {' and no '.join(missing)}; a header with model, protocol, size "
+                                 "and threshold is accepted")  # fmt: skip
+            place = file.tell()
+            for line, text in enumerate(file, start=2):
+                if text.strip():
+                    row = _parse(path, line, text)
+                    if "sent_id" not in row or "rle" not in row:
+                        raise ValueError(f"{path} line {line}: without sent_id or rle; both are needed")
+                    if str(row["sent_id"]) in self._at:
+                        raise ValueError(f"{path} line {line}: expression {row['sent_id']!r} again; once is accepted")
+                    self._at[str(row["sent_id"])] = place
+                place += len(text)
+
+    @property
+    def ids(self) -> set[str]:
+        """Identifiers of its expressions."""
+        return set(self._at)
+
+    def row(self, sent_id: str) -> dict[str, Any]:
+        """The line of an expression."""
+        with self.path.open("rb") as file:
+            file.seek(self._at[sent_id])
+            return _parse(self.path, 0, file.readline())
+
+    def mask(self, sent_id: str) -> np.ndarray:
+        """(H, W) bool of an expression."""
+        return decode_rle(self.row(sent_id)["rle"])
+
+    def config(self) -> InputConfig | None:
+        """What the model saw, as far as targets of the network's size need it; None for masks at original size.
+
+        Raises:
+            ValueError: The header's size or fit is not one.
+        """
+        size, fit = self.header["size"], self.header.get("fit", "squash")
+        if size == "original":
+            return None
+        sides = size if isinstance(size, list) and len(size) == 2 else [0, 0]
+        if not all(type(side) is int and side > 0 for side in sides) or fit not in ("squash", "letterbox"):
+            raise ValueError(f"{self.path}: size {size!r} and fit {fit!r}; \"original\" or [height, width], and "
+                             "squash or letterbox are accepted")  # fmt: skip
+        return InputConfig((sides[0], sides[1]), (0.0,) * 3, (1.0,) * 3, 1, fit)
+
+    def check(self, protocol: Protocol) -> None:
+        """Makes sure that the masks were made as a protocol makes them.
+
+        Raises:
+            ValueError: Names every difference, in one line.
+        """
+        made = "original" if self.config() is None else "network"
+        found = [("resolution", made, protocol.resolution)]
+        found += [(n, self.header[n], getattr(protocol, n)) for n in MASK_FIELDS if n in self.header]
+        differences = [f"{name} {given!r}, not {wanted!r}" for name, given, wanted in found if given != wanted]
+        if differences:
+            raise ValueError(f"{self.path}: made with {'; '.join(differences)} as the protocol {protocol.name!r} needs "
+                             "it; predict again under it, or score saved scores (--save-scores)")  # fmt: skip
+
+
+def score_predictions(
+    file: PredictionFile,
+    data: Samples,
+    protocol: Protocol,
+    limit: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Scores, dict[str, float]]:
+    """Scores a predictions file, this package's or another project's, on the split it is about.
+
+    Args:
+        file: The predictions.
+        data: The split; every image is read once.
+        protocol: How masks are compared.
+        limit: How many expressions the file is about; all by default.
+        progress: Called with the number of images done since the last call.
+
+    Returns:
+        The scores, and what it took, as `evaluate` has it.
+
+    Raises:
+        ValueError: The masks were made in another way, expressions are missing or unknown, or a line is about another
+            image or reference.
+    """
+    file.check(protocol)
+    config, scores, images, started = file.config(), Scores(protocol=protocol), 0, time.perf_counter()
+    ids, missing = file.ids, []
+    for question in ask(data, limit, file.header.get("words", "true")):
+        images += 1
+        here = [(question.sample.expressions[number], number) for number in question.numbers]
+        absent = [expression.sent_id for expression, _ in here if expression.sent_id not in ids]
+        missing += absent
+        if not absent:
+            rows = [file.row(expression.sent_id) for expression, _ in here]
+            for (expression, _), row in zip(here, rows, strict=True):
+                ref_id = question.sample.references[expression.reference].ref_id
+                _same(file.path, row, image_id=question.sample.image_id, ref_id=ref_id)
+            for pair in judge(question, [decode_rle(row["rle"]) for row in rows], config, protocol):
+                scores.add(pair)
+        ids -= {expression.sent_id for expression, _ in here}
+        if progress is not None:
+            progress(1)
+    for what, some in (("without a prediction for", missing), ("with predictions for unknown", sorted(ids))):
+        if some:
+            first = ", ".join(some[:3]) + (", ..." if len(some) > 3 else "")
+            raise ValueError(f"{file.path}: {what} {len(some)} expressions ({first}); all of the split, and no other, "
+                             "are accepted")  # fmt: skip
+    return scores, took(images, len(scores.pairs), time.perf_counter() - started)
+
+
+def _same(path: Path, row: dict[str, Any], **wanted: str) -> None:
+    for name, value in wanted.items():
+        if name in row and str(row[name]) != value:
+            raise ValueError(f"{path}: expression {row['sent_id']!r} has the {name} {row[name]!r}; in the data it "
+                             f"is {value!r}")  # fmt: skip
+
+
+def _parse(path: Path, line: int, text: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path} line {line}: not JSON ({error}); a predictions file is accepted") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{path} line {line}: {str(row)[:60]!r}; an object is accepted")
+    return row
+
+
+def _mend(path: Path, header: dict[str, Any]) -> bool:
+    """Cuts a half-written last line off; says whether the file begins with that header."""
+    with path.open("rb+") as file:
+        first = file.readline()
+        if not first.endswith(b"\n") or first != json.dumps(header).encode() + b"\n":
+            return False
+        whole = file.tell()
+        for text in file:
+            if not text.endswith(b"\n"):
+                file.truncate(whole)
+                break
+            whole += len(text)
+    return True

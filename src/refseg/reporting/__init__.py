@@ -1,0 +1,1 @@
+"""From scored expressions to a report: intervals, breakdowns, kinds of failure, and one page with pictures."""

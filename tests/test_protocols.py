@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from refseg.data.transforms import InputConfig, logits_to_image, logits_to_masks, target_of
+from refseg.protocols import CRIS, LAVT, ORIGINAL, PROTOCOLS, Protocol, find_protocol
+
+CONFIG = InputConfig((8, 8), (0.0,) * 3, (1.0,) * 3, 20)
+BOXED = InputConfig((8, 8), (0.0,) * 3, (1.0,) * 3, 20, resize="letterbox")
+
+
+def test_built_in_protocols_have_the_published_choices():
+    assert list(PROTOCOLS) == ["original", "lavt", "cris", "lisa", "gres"]
+    facts = {
+        name: (p.resolution, p.threshold, p.empty, p.iou_epsilon, p.precision_comparison, p.no_target)
+        for name, p in PROTOCOLS.items()
+    }
+    assert facts == {
+        "original": ("original", 0.5, 1, 0, ">=", "plain"),
+        "lavt": ("network", 0.5, 0, 0, ">=", "plain"),
+        "cris": ("original", 0.35, 0, 1e-6, ">", "plain"),
+        "lisa": ("original", 0.5, 1, 1e-5, ">=", "plain"),
+        "gres": ("original", 0.5, 1, 0, ">=", "gres"),
+    }
+    assert PROTOCOLS["cris"].resized == "probabilities" and PROTOCOLS["cris"].interpolation == "bicubic"
+
+
+def test_the_line_says_every_field():
+    odd = Protocol("odd", "network", "probabilities", "bicubic", "direct", "threshold first", 0.36, ">=", 0.25, 1e-3,
+                   ">", "gres", 50, ("gIoU", "N_acc"))  # fmt: skip
+    for said in ("odd", "network size", "bicubic", "probability >= 0.36, then mask resized", "both empty 0.25",
+                 "U + 0.001", "IoU > X", "gres", "below 50 pixels", "gIoU, N_acc"):  # fmt: skip
+        assert said in odd.line
+    assert "\n" not in odd.line and "probabilities resized bicubic, through network size" in CRIS.line
+
+
+def test_a_file_defines_a_protocol_and_leaves_the_rest_as_in_original(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"name": "mine", "threshold": 0.36, "empty": 0, "metrics": ["oIoU"]}))
+    assert find_protocol(str(path)) == Protocol("mine", threshold=0.36, empty=0.0, metrics=("oIoU",))
+    path.write_text(json.dumps(CRIS.as_dict()))
+    assert find_protocol(str(path)) == CRIS
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not an object"),
+        ('{"threshold": 0.3}', "no name"),
+        ('{"name": "m", "treshold": 0.3}', "protocol with treshold: .* threshold"),
+        ('{"name": "m", "threshold": 1.5}', "threshold 1.5: out of range"),
+        ('{"name": "m", "threshold": "0.3"}', "threshold '0.3': a value like 0.5"),
+        ('{"name": "m", "resized": "masks"}', "resized 'masks': unknown; accepted are logits, probabilities"),
+        ('{"name": "m", "metrics": ["AP"]}', "metrics AP"),
+        ('{"name": "m", "min_target_pixels": 0}', "min_target_pixels 0: out of range"),
+        ('{"name": "lavt", "threshold": 0.3}', "the name of a built-in protocol"),
+    ],
+)
+def test_what_is_no_protocol_is_refused(tmp_path, content, message):
+    path = tmp_path / "mine.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        find_protocol(str(path))
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="protocol 'vlt': unknown; accepted are original, lavt, cris, lisa, gres"):
+        find_protocol("vlt")
+    with pytest.raises(ValueError, match="no such file"):
+        find_protocol("none.json")
+
+
+def test_original_is_what_a_user_sees():
+    logits = torch.randn(3, 1, 4, 6)
+    for config in (CONFIG, BOXED):
+        masks, probabilities = logits_to_masks(logits, (21, 17), config)
+        shown = logits_to_image(logits, (21, 17), config)
+        assert torch.equal(masks, shown > 0) and torch.equal(probabilities, shown.sigmoid())
+
+
+def test_resized_by_hand():
+    # A row of two: log-odds -3 and 1. Four pixels across lie at 1/4 and 3/4 between the two, and on them at the ends.
+    logits = torch.tensor([-3.0, 1.0]).expand(1, 1, 2, 2)
+    masks, _ = logits_to_masks(logits, (2, 4), CONFIG, Protocol("a", threshold=0.5))
+    assert masks[0, 0].tolist() == [False, False, False, True]  # -3, -2, 0, 1: 0 is on the threshold
+    masks, _ = logits_to_masks(logits, (2, 4), CONFIG, Protocol("b", comparison=">="))
+    assert masks[0, 0].tolist() == [False, False, True, True]
+    likely = Protocol("c", resized="probabilities", threshold=0.3)
+    # 0.0474 and 0.7311 give 0.2183 and 0.5602 between them; as log-odds, 0.3 lies at -0.847
+    assert logits_to_masks(logits, (2, 4), CONFIG, likely)[0][0, 0].tolist() == [False, False, True, True]
+    assert logits_to_masks(logits, (2, 4), CONFIG, Protocol("d", resized="probabilities", threshold=0.2))[0][
+        0, 0
+    ].tolist() == [False, True, True, True]
+    first = Protocol("e", order="threshold first", interpolation="nearest", threshold=0.9)
+    assert not logits_to_masks(logits, (2, 4), CONFIG, first)[0].any()
+    first = Protocol("f", order="threshold first", interpolation="nearest")
+    assert logits_to_masks(logits, (2, 4), CONFIG, first)[0][0, 0].tolist() == [False, False, True, True]
+
+
+def test_lavt_compares_at_network_size_with_a_nearest_target():
+    logits = torch.randn(2, 1, 2, 2)
+    masks, _ = logits_to_masks(logits, (30, 20), CONFIG, LAVT)
+    assert masks.shape == (2, 8, 8)
+    target = np.zeros((16, 24), bool)
+    target[:4, :12] = True
+    assert np.array_equal(
+        target_of(target, CONFIG, LAVT), np.arange(64).reshape(8, 8) % 8 < 4 * (np.arange(8) < 2)[:, None]
+    )
+    assert target_of(target, CONFIG, ORIGINAL) is target
+
+
+def test_cris_goes_through_network_size_with_cubics():
+    logits = 3 * torch.randn(2, 1, 4, 4)
+    resize = torch.nn.functional.interpolate
+    network = resize(logits.sigmoid(), (8, 8), mode="bicubic", align_corners=False)
+    own = resize(network, (19, 13), mode="bicubic", align_corners=False)[:, 0]
+    masks, probabilities = logits_to_masks(logits, (19, 13), CONFIG, CRIS)
+    assert torch.equal(masks, own > 0.35) and probabilities.min() >= 0 and probabilities.max() <= 1
+    boxed, _ = logits_to_masks(logits, (8, 8), BOXED, CRIS)  # an image of the network's own size is not moved
+    assert torch.equal(boxed, network[:, 0] > 0.35)
+
+
+def test_a_letterbox_is_taken_off_in_every_interpolation():
+    # 4 x 8 in 8 x 8: rows 2 to 5 are the image, the borders are foreground that nobody may see.
+    logits = torch.full((1, 1, 8, 8), 9.0)
+    logits[:, :, 2:6] = -9.0
+    for interpolation in ("nearest", "bilinear", "bicubic"):
+        masks, _ = logits_to_masks(logits, (4, 8), BOXED, Protocol("p", interpolation=interpolation))
+        assert masks.shape == (1, 4, 8) and not masks.any()
