@@ -180,7 +180,7 @@ def test_the_example_in_python_runs():
     [example] = [body for language, body in FENCE.findall(TEXT) if language == "python"]
     found: dict[str, typing.Any] = {}
     exec(compile(example, "docs/methods.md", "exec"), found)
-    assert (found["preset"].model.num_queries, found["preset"].model.calibration) == (8, False)
+    assert (found["preset"].model.num_queries, found["preset"].model.calibration) == (4, False)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -27,7 +27,17 @@ INTERRUPTED = 130  # the shell's code for Ctrl-C; typer returns it or raises, de
 ModelOption = Annotated[str, typer.Option(help="Packaged name, folder, or user/name on the Hugging Face hub.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; CUDA where there is one by default.")]
-DataOption = Annotated[str, typer.Option(help="refshapes, refshapes+ or refshapesg.")]
+DATA_HELP = (
+    "refshapes, refshapes+ or refshapesg; a folder or file in REFER, COCO, JSONL or CSV layout; or refcoco, refcoco+, "
+    "refcocog-umd, refcocog-google, refclef-unc, refclef-berkeley, grefcoco below the folder REFSEG_DATA."
+)
+DataOption = Annotated[str, typer.Option(help=DATA_HELP)]
+ImagesOption = Annotated[
+    Path | None, typer.Option(help="Folder of the images, where they are not in the data set's usual place.")
+]
+OverlapOption = Annotated[
+    str, typer.Option(help="Pixels under two parts of a mask: union, or background as LAVT has it (lavt).")
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -115,6 +125,8 @@ def evaluate(
     ] = None,
     data: DataOption = "refshapes",
     split: Annotated[str, typer.Option(help="val, testA or testB; what the data set has.")] = "val",
+    images: ImagesOption = None,
+    overlap: OverlapOption = "union",
     protocol: Annotated[
         str, typer.Option(help="How masks are scored: original, lavt, cris, lisa, gres, or a FILE.json of your own.")
     ] = "original",
@@ -151,7 +163,9 @@ def evaluate(
     if save_scores and out is None:
         raise ValueError("--save-scores without --out: a folder to keep them in is needed; --out DIR is accepted")
     chosen = find_protocol(protocol)
-    samples: Any = open_data(data, split)
+    if overlap not in ("union", "lavt"):
+        raise ValueError(f"--overlap {overlap!r}: unknown; accepted are union, lavt")
+    samples: Any = open_data(data, split, overlap, images)  # type: ignore[arg-type]
     if getattr(samples, "endless", False) and limit is None and predictions is None:
         raise ValueError(f"split {split!r}: endless; give --limit, or one of val, testA, testB")
     command = shlex.join(["refseg", *sys.argv[1:]])
@@ -203,6 +217,7 @@ def train(
     data: Annotated[
         str | None, typer.Option(help="As for eval; refshapes for compact presets, which learn it, else needed.")
     ] = None,
+    images: ImagesOption = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; the preset's by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, order and expressions.")] = 0,
     resume: Annotated[bool, typer.Option(help="Go on where the run in --out stopped.")] = False,
@@ -230,7 +245,7 @@ def train(
     prepare_folder(out)
     run = Run(
         chosen, data, out, steps or chosen.recipe.steps, seed, save_every, eval_every, eval_limit, workers,
-        str(pick_device(device)), encoders,
+        str(pick_device(device)), encoders, images,
     )  # fmt: skip
     with _Bar("training", run.steps) as bar:
         train_run(run, resume, bar.at)

@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from refseg.data.export import export_jsonl
+from refseg.data.shapes import RefShapes
 from refseg.presets import override
 from refseg.training import loop
 from refseg.training.checkpoint import load_checkpoint
@@ -143,3 +145,23 @@ def test_learns_from_the_words(run):
     longer = replace(run, preset=replace(run.preset, recipe=recipe), steps=150, save_every=150, eval_every=150)
     train(longer, report=lambda _, x: losses.append(x["loss"]))
     assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
+
+
+def test_ones_own_data_is_trained_on_a_reference_at_a_time(run, tmp_path, monkeypatch):
+    splits = [RefShapes("refshapes", split) for split in ("train", "val")]
+    export_jsonl(splits, tmp_path / "own", limit=3)
+    seen = []
+    real = loop.TrainingBatches
+    monkeypatch.setattr(loop, "TrainingBatches", lambda data, *rest: seen.append(data) or real(data, *rest))
+    paper = replace(run.preset, recipe=replace(run.preset.recipe, expressions_per_image=1))
+    train(replace(run, preset=paper, data=str(tmp_path / "own"), steps=2))
+    references = sum(len({e.reference for e in splits[0][i].expressions}) for i in range(3))
+    assert len(seen[0]) == references
+    train(replace(run, data=str(tmp_path / "own"), steps=2, out=tmp_path / "second"))
+    assert len(seen[1]) == 3  # several expressions of an image at a time: an image is the item
+
+
+def test_data_without_a_training_split_is_refused(run, tmp_path):
+    export_jsonl(RefShapes("refshapes", "val"), tmp_path / "own", limit=1)
+    with pytest.raises(ValueError, match="has no 'train' split but val; train and val are needed"):
+        train(replace(run, data=str(tmp_path / "own")))

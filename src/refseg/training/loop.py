@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from refseg import __version__
 from refseg.data.index import IndexedSamples, PerReference
 from refseg.data.loader import TrainingBatches
-from refseg.data.sets import open_data
+from refseg.data.sets import open_splits
 from refseg.evaluation import evaluate
 from refseg.predictor import Predictor
 from refseg.presets import Preset
@@ -47,6 +47,7 @@ class Run:
         workers: Processes that prepare batches.
         device: Where the network is.
         encoders: Folder of the published encoder weights.
+        images: Folder of the data set's images, where they are not in its usual place.
     """
 
     preset: Preset
@@ -60,6 +61,7 @@ class Run:
     workers: int = 1
     device: str = "cpu"
     encoders: Path | None = None
+    images: Path | None = None
 
 
 def train(run: Run, resume: bool = False, report: Report | None = None) -> Model:
@@ -78,7 +80,10 @@ def train(run: Run, resume: bool = False, report: Report | None = None) -> Model
     checkpoint = run.out / "checkpoint.pt"
     if checkpoint.exists() and not resume:
         raise ValueError(f"{run.out}: holds a run already; --resume goes on with it, or give another folder")
-    data, split = open_data(run.data, "train"), open_data(run.data, "val")
+    splits = open_splits(run.data, images=run.images)
+    if missing := [name for name in ("train", "val") if name not in splits]:
+        raise ValueError(f"{run.data}: has no {missing[0]!r} split but {', '.join(splits)}; train and val are needed")
+    data, split = splits["train"], splits["val"]
     recipe = run.preset.recipe
     model = seeded(run.preset, run.seed, run.encoders)
     network = model.network.to(run.device)
