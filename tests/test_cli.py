@@ -361,3 +361,32 @@ def test_runs_as_a_module_and_says_errors_on_stderr_only(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2 and not done.stdout
     assert done.stderr.startswith("refseg: none.png: no such file") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("layout", "folder"), [("jsonl", ""), ("refer", "refshapes")])
+def test_exported_data_gives_the_same_score_as_the_original(refseg, model, tmp_path, layout, folder):
+    out = tmp_path / "data"
+    code, said, _ = refseg("data", "export", "refshapes", out, "--split", "val", "--limit", 3, "--layout", layout)
+    assert code == 0 and said.startswith("val of refshapes -> ")
+    code, said, _ = refseg("eval", model, "--data", out / folder, "--split", "val", "--json")
+    exported = json.loads(said)
+    assert code == 0
+    code, said, _ = refseg("eval", model, "--limit", exported["expressions"], "--json")
+    original = json.loads(said)
+    for name in ("expressions", "images", "oIoU", "mIoU", "P@0.5"):
+        assert exported[name] == original[name], name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("refshapes", "OUT", "--limit", "1", "--layout", "voc"), "accepted are jsonl, refer"),
+        (("refshapes", "OUT", "--split", "test"), "there is no split 'test'; accepted are train, val"),
+        (("refshapes", "OUT", "--split", "train"), "endless"),
+        (("nowhere", "OUT"), "unknown; accepted are refshapes"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_in_one_line(refseg, tmp_path, arguments, message):
+    code, _, complaint = refseg("data", "export", *(tmp_path / a if a == "OUT" else a for a in arguments))
+    assert code == 2 and message in complaint and complaint.count("\n") == 1
+    assert not (tmp_path / "OUT").exists()

@@ -104,6 +104,34 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command()
+def export(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Name or folder of a data set, as for `refseg eval`.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder.")],
+    split: Annotated[
+        list[str] | None, typer.Option(help="A split; may be given again. All that end by default.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many images of each split.")] = None,
+    layout: Annotated[str, typer.Option(help="jsonl, or refer with refs(BY).p's kin beside instances.json.")] = "jsonl",
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, where they are not as usual.")] = None,
+) -> None:
+    """Write the images, masks and expressions of DATA in the layout of data.jsonl or of REFER."""
+    from refseg.data.export import export_jsonl, export_refer
+    from refseg.data.sets import open_splits
+
+    if layout not in ("jsonl", "refer"):
+        raise ValueError(f"--layout {layout!r}: unknown; accepted are jsonl, refer")
+    splits = open_splits(data, images=images)
+    if missing := [name for name in split or () if name not in splits]:
+        raise ValueError(f"{data}: there is no split {missing[0]!r}; accepted are {', '.join(splits)}")
+    wanted = [splits[name] for name in split or splits if split or limit or not splits[name].endless]
+    if layout == "jsonl":
+        path = export_jsonl(wanted, out, limit)
+    else:
+        path = export_refer(wanted, out, wanted[0].name, limit=limit)
+    typer.echo(f"{', '.join(chosen.split for chosen in wanted)} of {wanted[0].name} -> {path}")
+
+
 def _measure(path: Path) -> Measure:
     from refseg.data.doctor import LIMITS, Measure
     from refseg.encoders.tokenizer import Tokenizer
