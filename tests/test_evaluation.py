@@ -137,7 +137,7 @@ def three_objects():
     """An image of 10 x 10 with three references of 20, 10 and 10 pixels; the first two are of one category."""
     masks = [np.zeros((10, 10), bool) for _ in range(3)]
     masks[0][:2], masks[1][4], masks[2][6] = True, True, True
-    references = tuple(Reference(f"r{i}", m, ("dog", "dog", "cat")[i]) for i, m in enumerate(masks))
+    references = tuple(Reference(f"r{i}", m, ("dog", "dog", "cat")[i], (5, 5, None)[i]) for i, m in enumerate(masks))
     expressions = tuple(Expression(f"s{i}", "the big dog"[: 4 + 4 * i], i, "kind") for i in range(3))
     return Sample("image", np.zeros((10, 10, 3), np.uint8), references, expressions), masks
 
@@ -152,7 +152,7 @@ def test_judged_by_hand():
         ("s0", 10, 20, 20),
         ("s2", 0, 10, 10),
     ]
-    assert [p.rival for p in found] == [0.5, 1.0] and [p.same_category for p in found] == [2, 1]
+    assert [p.rival for p in found] == [0.5, 1.0] and [p.same_category for p in found] == [5, None]
     assert [(p.index, p.number, p.pixels, p.words, p.kind) for p in found] == [
         (5, 0, 100, 1, "kind"),
         (5, 2, 100, 3, "kind"),

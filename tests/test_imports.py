@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "refseg"
 LAYERS = [
-    {"types", "protocols"},
+    {"types", "protocols", "geometry"},
     {"encoders", "layers", "losses", "metrics", "data"},
     {"methods"},
     {"presets"},
@@ -89,7 +89,7 @@ def test_training_on_refshapes_needs_only_the_small_set_of_packages():
     import sys
 
     parts = ("training", "evaluation", "predictor", "weights", "pretrained", "presets", "methods", "layers", "encoders",
-             "data/shapes", "data/loader", "data/transforms", "data/images", "data/sets", "losses", "metrics",
+             "data/shapes", "data/loader", "data/transforms", "data/images", "data/sets", "losses", "metrics", "geometry",
              "types")  # fmt: skip
     for path in MODULES:
         if str(path.relative_to(SOURCE)).startswith(parts):

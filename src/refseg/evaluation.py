@@ -118,8 +118,7 @@ def judge(
             if i != expression.reference
             for shared, _, other in [count_pixels(mask, rival)]
         ]
-        category = sample.references[expression.reference].category
-        alike = None if category is None else sum(reference.category == category for reference in sample.references)
+        alike = sample.references[expression.reference].same_category
         scored.append(
             Scored(
                 expression.sent_id, sample.image_id, intersection, predicted, target, expression.kind,

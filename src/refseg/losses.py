@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from refseg.geometry import covered_by
+
 
 def resize_target(target: Tensor, size: tuple[int, int]) -> Tensor:
     """(T, H, W) bool to (T, h, w) bool by nearest neighbour."""
@@ -86,7 +88,9 @@ def mask_losses(
     """
     logits = logits.float()
     if resolution == "full":
-        logits = F.interpolate(logits, target.shape[-2:], mode="bilinear", align_corners=False)
+        height, width = target.shape[-2:]
+        covered = covered_by((logits.shape[-2], logits.shape[-1]), (height, width))
+        logits = F.interpolate(logits, covered, mode="bilinear", align_corners=False)[..., :height, :width]
     truth = resize_target(target, (logits.shape[-2], logits.shape[-1]))
     layers = logits.unbind(1)
     terms = {"pixel_text": torch.stack([pixel_text(x, truth, pos_weight) for x in layers]).sum()}

@@ -32,7 +32,7 @@ class Scored:
         kind: Kind of the expression, if known.
         words: Number of words of the expression; 0 if unknown.
         pixels: Pixels of the whole image, at the size of the masks; 0 if unknown.
-        same_category: How many objects of the target's category are referred to in the image, the target included;
+        same_category: How many objects of the target's category the data set knows in the image, the target included;
             None where categories are unknown.
         rival: Highest IoU of the prediction with another reference of the same image; None if there is no other.
         index: Number of the image in its split, and

@@ -22,11 +22,14 @@ class Reference:
         ref_id: Identifier of the reference, unique within its data set and split.
         mask: (H, W) bool at the image's own size, the visible part of the object.
         category: Name of the object's category, if the data set has categories.
+        same_category: How many objects of that category the data set knows in the image, this one among them; None
+            if it does not say.
     """
 
     ref_id: str
     mask: np.ndarray
     category: str | None = None
+    same_category: int | None = None
 
 
 @dataclass(frozen=True)

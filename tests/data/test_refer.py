@@ -106,6 +106,7 @@ def test_images_come_once_with_all_their_sentences(tmp_path):
     assert np.array_equal(sample.mask(1), filled(2, 1, 6, 5) | filled(5, 3, 6, 6))
     assert np.array_equal(sample.mask(2), filled(12, 0, 3, 3))
     assert data.entries[0].references[0].extra == {"ann_ids": ("10",), "same_category": 2}
+    assert data[0].references[0].same_category == 2
 
 
 def test_overlapping_polygons_as_in_lavt(tmp_path):

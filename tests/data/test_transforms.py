@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refseg.data.transforms import InputConfig, content_box, image_to_pixels, logits_to_image, mask_to_target
+from refseg.geometry import covered_by
 
 CONFIG = InputConfig((32, 48), (0.5, 0.25, 0.0), (0.5, 0.25, 1.0), 20)
 LETTERBOX = replace(CONFIG, resize="letterbox")
@@ -68,3 +69,13 @@ def test_letterboxed_logits_come_back_by_hand():
     logits = torch.arange(4.0)[:, None].expand(4, 4)[None, None]
     back = logits_to_image(logits, (4, 8), config)
     torch.testing.assert_close(back[0, :, 0], torch.tensor([2.5, 3.5, 4.5, 5.5]) / 2 - 0.5)
+
+
+def test_cells_that_reach_beyond_the_image_are_not_squeezed_into_it():
+    # 50 rows under 13 cells of 4: the cells cover 52. A ramp by the cells' centres gives every row its own height.
+    for config in (InputConfig((50, 92), (0.0,) * 3, (1.0,) * 3, 20), CONFIG):
+        h, w = config.size
+        ramp = (torch.arange(-(-h // 4)) * 4.0 + 2)[None, None, :, None].expand(1, 1, -1, -(-w // 4))
+        back = logits_to_image(ramp, (h, w), config)[0, :, 5]
+        torch.testing.assert_close(back[2:-4], torch.arange(h)[2:-4] + 0.5)
+        assert covered_by((-(-h // 4), -(-w // 4)), (h, w)) == (52 if h == 50 else h, w)

@@ -93,7 +93,7 @@ class IndexedSamples:
                     f"{self.source}: image {entry.image_id}, reference {raw.ref_id}: {error}; "
                     "a mask of the image's own size is accepted"
                 ) from error
-            references.append(Reference(raw.ref_id, mask, raw.category))
+            references.append(Reference(raw.ref_id, mask, raw.category, raw.extra.get("same_category")))
         place = {number: i for i, number in enumerate(numbers)}
         expressions = tuple(
             Expression(e.sent_id, e.text, place[e.reference], e.kind) for e in entry.expressions if e.reference in place

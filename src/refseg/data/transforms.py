@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from refseg.geometry import covered_by
 from refseg.protocols import ORIGINAL, Protocol
 
 Size = tuple[int, int]
@@ -43,11 +44,8 @@ class InputConfig:
         """Refuses what no image can be brought to.
 
         Raises:
-            ValueError: A side, a deviation or the number of tokens is not positive, or a side is no multiple of 4, the
-                stride of most masks: the last row of cells would reach beyond the image.
+            ValueError: A side, a deviation or the number of tokens is not positive.
         """
-        if any(side % 4 for side in self.size):
-            raise ValueError(f"size {self.size}: multiples of 4 are accepted")
         if min(self.size) < 1 or min(self.std) <= 0 or self.max_tokens < 1:
             raise ValueError(f"{self}: size, std and max_tokens must be positive")
 
@@ -89,13 +87,14 @@ def logits_to_image(
 
     Prediction and evaluation both come through here, so that what is scored is what a user sees.
     """
-    if config.resize == "squash":
+    covered = covered_by((logits.shape[2], logits.shape[3]), config.size)
+    if config.resize == "squash" and covered == config.size:
         return _resize(logits.float(), own, interpolation)[:, 0]
     top, left, h, w = content_box(own, config)
     # Where each pixel's centre lies in the network input, in grid_sample's units: -1 and 1 are its outer edges.
     rows, columns = (
         (first + (torch.arange(side, device=logits.device) + 0.5) * part / side) / full * 2 - 1
-        for first, side, part, full in zip((top, left), own, (h, w), config.size, strict=True)
+        for first, side, part, full in zip((top, left), own, (h, w), covered, strict=True)
     )
     grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)  # (H, W, 2) as (x, y)
     grid = grid.expand(logits.shape[0], -1, -1, -1)
@@ -140,7 +139,8 @@ def _resize_by(protocol: Protocol, maps: Tensor, own: Size, config: InputConfig)
     """(T, 1, a, b) to (T, H, W), own size or network size."""
     network = protocol.resolution == "network"
     if network or protocol.steps == "through network size":
-        maps = _resize(maps, config.size, protocol.interpolation)
+        covered = covered_by((maps.shape[2], maps.shape[3]), config.size)
+        maps = _resize(maps, covered, protocol.interpolation)[..., : config.size[0], : config.size[1]]
     return maps[:, 0] if network else logits_to_image(maps, own, config, protocol.interpolation)
 
 

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from refseg.encoders.bert import Bert, BertConfig
 from refseg.encoders.swin import Swin, SwinConfig
+from refseg.geometry import crop_logits, pad_to_multiple
 from refseg.layers.attention import masked_mean
 from refseg.layers.fused_swin import EncoderOutput, FusedSwin
 from refseg.layers.fusion import PWAM, VLF, instance_norm
 from refseg.layers.heads import dynamic_conv, upsampler
 from refseg.layers.neck import FusionNeck, LinearNormReLU, conv_norm_relu
-from refseg.layers.padding import crop_logits, pad_to_multiple
 from refseg.layers.pixel_transformer import PixelTransformerLayer
 from refseg.layers.positions import sine_line, sine_plane
 from refseg.layers.queries import QueryGeneration, attend_words, fit_grid

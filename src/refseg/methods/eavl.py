@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refseg.encoders.clip import ClipResNet, ClipResNetConfig, ClipText, ClipTextConfig, ClipViT, ClipViTConfig
+from refseg.geometry import crop_logits, pad_to_multiple
 from refseg.layers.heads import dynamic_conv, upsampler
 from refseg.layers.neck import FusionNeck, conv_norm_relu
-from refseg.layers.padding import crop_logits, pad_to_multiple
 from refseg.layers.pixel_transformer import PixelTransformer
 from refseg.layers.positions import sine_line, sine_plane
 from refseg.layers.queries import QueryGeneration

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from refseg.encoders.clip import ClipResNet, ClipResNetConfig, ClipText, ClipTextConfig
 from refseg.encoders.swin import WindowSelfAttention, unwindows, windows
+from refseg.geometry import crop_logits, pad_to_multiple
 from refseg.layers.neck import double
-from refseg.layers.padding import crop_logits, pad_to_multiple
 from refseg.layers.positions import sine_grid
 from refseg.layers.switch_norm import SwitchNorm2d
 from refseg.losses import class_losses

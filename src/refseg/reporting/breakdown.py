@@ -45,7 +45,7 @@ def _shares(low: float, high: float | None) -> str:
 
 
 def alike_of(pair: Scored) -> str | None:
-    """The group of how many objects of the target's category are referred to in the image; None if unknown."""
+    """The group of how many objects of the target's category are in the image; None if unknown."""
     if pair.same_category is None or pair.target == 0:
         return None
     return str(pair.same_category) if pair.same_category < MANY else f"{MANY} or more"

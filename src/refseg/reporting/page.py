@@ -34,7 +34,7 @@ GROUPS = {
     "by_size": ("By size of the target", "its share of the image's pixels"),
     "by_same_category": (
         "By number of objects of the target's category",
-        "objects of that category that are referred to in the image, the target included",
+        "objects of that category that the data set knows in the image, the target included",
     ),
     "by_kind": ("By kind of expression", "as the data set names them"),
 }

@@ -75,11 +75,12 @@ class RefShapes:
         image, ids = render(scene, width, height)
         image_id = f"{self.name}-{self.split}-{index:06d}"
         targets = _targets(questions)
+        shapes = [thing.shape for thing in scene.things]
         return Sample(
             image_id=image_id,
             image=image,
             references=tuple(
-                Reference(f"{image_id}-{number}", ids == target, scene.things[target].shape)
+                Reference(f"{image_id}-{number}", ids == target, shapes[target], shapes.count(shapes[target]))
                 for number, target in enumerate(targets)
             ),
             expressions=tuple(

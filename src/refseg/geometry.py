@@ -18,3 +18,11 @@ def pad_to_multiple(pixels: Tensor, multiple: int) -> Tensor:
 def crop_logits(logits: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     """(T, C, h, w) logits of a padded image at `stride` to those that cover the (H, W) it had before."""
     return logits[..., : -(-size[0] // stride), : -(-size[1] // stride)]
+
+
+def covered_by(cells: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) in pixels that a map of (h, w) whole cells covers: `size`, or more where the stride does not divide it."""
+    height, width = (
+        side if count >= side else -(-side // count) * count for side, count in zip(size, cells, strict=True)
+    )
+    return height, width
