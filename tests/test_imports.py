@@ -89,8 +89,8 @@ def test_training_on_refshapes_needs_only_the_small_set_of_packages():
     import sys
 
     parts = ("training", "evaluation", "predictor", "weights", "pretrained", "presets", "methods", "layers", "encoders",
-             "data/shapes", "data/loader", "data/transforms", "data/images", "data/sets", "losses", "metrics", "geometry",
-             "types")  # fmt: skip
+             "data/shapes", "data/loader", "data/transforms", "data/images", "data/sets", "losses", "metrics",
+             "geometry", "types")  # fmt: skip
     for path in MODULES:
         if str(path.relative_to(SOURCE)).startswith(parts):
             top = {name.split(".")[0] for name in imports(path)}
