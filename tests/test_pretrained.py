@@ -421,6 +421,7 @@ def test_a_clip_preset_is_built_from_local_encoder_folders(openai, published, tm
         name, theirs = "model.visual_projection.weight", published.visual_projection.weight
         words = published.text_model.embeddings.token_embedding.weight
     preset = replace(base, model=model, encoders=Encoders(clip="someone/clip", clip_tokenizer="else/words"))
+    preset = replace(preset, input=replace(preset.input, max_tokens=12))
     found = build(preset, tmp_path)
     loaded = found.network.state_dict()
     assert torch.equal(loaded[f"encoder.{name}"], theirs)

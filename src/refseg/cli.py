@@ -105,7 +105,7 @@ def segment(
 
     for text in given[1:]:
         check_expression(text)
-        if Path(text).is_file():  # a shell's *.jpg
+        if len(text) < 256 and Path(text).is_file():  # a shell's *.jpg; no name of a file is longer
             raise ValueError(f"expression {text!r}: is a file; one image and expressions are accepted, or --list FILE")
     image = Path(given[0])
     pixels = read_image(image)  # a bad image is said before the model is loaded

@@ -21,8 +21,10 @@ def crop_logits(logits: Tensor, size: tuple[int, int], stride: int) -> Tensor:
 
 
 def covered_by(cells: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) in pixels that a map of (h, w) whole cells covers: `size`, or more where the stride does not divide it."""
-    height, width = (
-        side if count >= side else -(-side // count) * count for side, count in zip(size, cells, strict=True)
-    )
-    return height, width
+    """(H, W) in pixels that a map of (h, w) cells covers: `size`, or more where whole strides reach beyond it."""
+
+    def covered(count: int, side: int) -> int:
+        stride = -(-side // count)
+        return stride * count if -(-side // stride) == count else side
+
+    return covered(cells[0], size[0]), covered(cells[1], size[1])

@@ -124,7 +124,10 @@ def _first_on_hub(hub_id: str, choices: list[list[str]]) -> Path:
         ValueError: The hub does not answer, or the repository has none of them.
     """
     for patterns in choices:
-        found = from_hub(hub_id, patterns)
+        try:
+            found = from_hub(hub_id, patterns)
+        except ValueError as error:
+            raise ValueError(f"{error}; a folder with {hub_id.split('/')[-1]} is accepted as --encoders") from error
         if (found / patterns[-1]).is_file():
             return found
     names = ", ".join(patterns[-1] for patterns in choices)

@@ -242,6 +242,7 @@ def models_table(report: dict[str, Any]) -> list[Table]:
     for column in ("preset", "from", "score of the paper, %"):
         known.add_column(column)
     for entry in report["presets"]:
-        first = next(iter(entry["scores"].items()), None)
+        main = (item for item in entry["scores"].items() if not item[0].split()[-1].startswith("P@"))
+        first = next(main, None)
         known.add_row(entry["name"], entry["source"], f"{first[1]} {first[0]}" if first else "")
     return [packaged, known]

@@ -78,7 +78,9 @@ class SavedScores:
             size, fit = self.header["input"]["size"], self.header["input"]["resize"]
             self.config = InputConfig((int(size[0]), int(size[1])), (0.0,) * 3, (1.0,) * 3, 1, fit)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise ValueError(f"{folder}: no saved scores; a folder that --save-scores wrote is accepted") from error
+            raise ValueError(
+                f"{folder}: no saved scores; OUT/scores of eval --out OUT --save-scores is accepted"
+            ) from error
 
     def has(self, question: Question) -> bool:
         """Whether the answer to a question is there already."""

@@ -114,6 +114,8 @@ def read_list(path: Path) -> list[Task]:
         numbers = tuple(range(used[image.stem] + 1, used[image.stem] + len(texts) + 1))
         used[image.stem] += len(texts)
         tasks.append(Task(image, tuple(texts), numbers, line))
+    if not tasks:
+        raise ValueError(f"{path}: empty; JSON lines with image and expression are accepted")
     return tasks
 
 

@@ -293,3 +293,20 @@ def test_examples_are_few_however_much_is_wrong(tmp_path):
     write(tmp_path, [row(image=f"{number}.png", text="") for number in range(9)])
     (finding,) = check(tmp_path).findings
     assert finding.count == 9 and len(finding.examples) == 5 and finding.examples[0] == "row-1"
+
+
+def test_every_malformed_row_is_found_and_the_others_are_looked_over(tmp_path):
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    good = {"image": "a.png", "expression": "the thing", "mask": [[1, 1, 6, 1, 6, 6]]}
+    lines = [
+        json.dumps(good),
+        "{",
+        json.dumps({"image": "a.png", "mask": None}),
+        json.dumps(good | {"mask": "none.png"}),
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines) + "\n")
+    report = check(tmp_path)
+    found = {finding.name: finding for finding in report.findings}
+    assert found["unreadable rows"].count == 2 and "line 2" in found["unreadable rows"].examples[0]
+    assert found["unreadable masks"].count == 1
+    assert report.sets[0]["splits"]["all"]["sentences"] == 2

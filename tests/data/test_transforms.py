@@ -79,3 +79,4 @@ def test_cells_that_reach_beyond_the_image_are_not_squeezed_into_it():
         back = logits_to_image(ramp, (h, w), config)[0, :, 5]
         torch.testing.assert_close(back[2:-4], torch.arange(h)[2:-4] + 0.5)
         assert covered_by((-(-h // 4), -(-w // 4)), (h, w)) == (52 if h == 50 else h, w)
+    assert covered_by((16, 40), (20, 24)) == (20, 24)  # no whole stride: the map covers just the image

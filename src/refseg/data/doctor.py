@@ -42,6 +42,7 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     "no data": ("error", "no data set was found"),
     "missing files": ("error", "a data set's folder lacks its file of references"),
     "unreadable files": ("error", "the file cannot be read as what its name says"),
+    "unreadable rows": ("error", "the row is malformed and was left out"),
     "unexpected counts": ("error", "not as many references, sentences or images as the published split has"),
     "missing images": ("error", "the annotated image is not there"),
     "unreadable images": ("error", "the image is damaged or no image"),
@@ -192,11 +193,14 @@ class _Doctor:
             self._add("no data", str(self._root), str(self._root), f"; the originals are described at {described}")
         sets, images = [], []
         for source in sources:
+            problems: list[str] = []
             try:
-                splits = read_splits(source)
+                splits = read_splits(source, problems=problems)
             except ValueError as error:
                 self._add("unreadable files", str(source), str(source), f": {error}")
                 continue
+            for problem in problems:
+                self._add("unreadable rows", str(source), problem.removeprefix(f"{source}: "))
             name = data_name(source) if split_by(source) is not None else self._below(source)
             counts = {split: _counts(entries) for split, entries in splits.items()}
             sets.append({"name": name, "file": str(source), "splits": counts})

@@ -122,8 +122,12 @@ def needed(record: Mapping[str, Any], name: str, where: str) -> Any:
     return record[name]
 
 
-def json_rows(path: Path) -> Iterable[tuple[int, str, Any]]:
+def json_rows(path: Path, problems: list[str] | None = None) -> Iterable[tuple[int, str, Any]]:
     """Number, place for messages and value of each row of a `.jsonl` or `.json` file.
+
+    Args:
+        path: The file.
+        problems: Takes the messages of lines that are not JSON, which are then left out instead of stopping.
 
     Raises:
         ValueError: The file cannot be read, or a row is not JSON.
@@ -133,8 +137,18 @@ def json_rows(path: Path) -> Iterable[tuple[int, str, Any]]:
         rows = as_list(parse_json(text, str(path)), str(path))
         return [(number, f"{path}: row {number}", value) for number, value in enumerate(rows, 1)]
     lines = enumerate(text.split("\n"), 1)  # a line ends in a newline alone: JSON strings may hold other separators
-    return (
-        (number, f"{path}: line {number}", parse_json(line, f"{path}: line {number}"))
-        for number, line in lines
-        if line.strip()
-    )
+    return _parsed(path, lines, problems)
+
+
+def _parsed(path: Path, lines: Iterable[tuple[int, str]], problems: list[str] | None) -> Iterable[tuple[int, str, Any]]:
+    for number, line in lines:
+        where = f"{path}: line {number}"
+        if line.strip():
+            try:
+                value = parse_json(line, where)
+            except ValueError as error:
+                if problems is None:
+                    raise
+                problems.append(str(error))
+                continue
+            yield number, where, value

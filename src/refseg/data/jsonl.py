@@ -32,8 +32,12 @@ NAMES = ("data.jsonl", "data.csv")
 _LONGEST_CELL = 2**24  # Python's own limit is shorter than many a mask
 
 
-def read_jsonl(path: Path) -> dict[str, tuple[Entry, ...]]:
+def read_jsonl(path: Path, problems: list[str] | None = None) -> dict[str, tuple[Entry, ...]]:
     """Reads a file in the format above; `.csv` is CSV, everything else JSON lines.
+
+    Args:
+        path: The file.
+        problems: Takes the messages of malformed rows, which are then left out instead of stopping.
 
     Returns:
         The images of each split.
@@ -41,31 +45,51 @@ def read_jsonl(path: Path) -> dict[str, tuple[Entry, ...]]:
     Raises:
         ValueError: The file is missing or malformed; names file, line and field.
     """
-    grouping = Grouping(str(path))
-    images: dict[Path, tuple[str, bool]] = {}  # id of each file, and whether a row gave it
-    unnamed: dict[tuple[str | None, str, str], str] = {}  # ids of references that the file gives none
-    masks: dict[tuple[str | None, str, str], str] = {}  # mask and category of each reference, as text
-    rows = csv_rows(path) if path.suffix.lower() == ".csv" else json_rows(path)
+    reader = _Reader(path)
+    rows = csv_rows(path) if path.suffix.lower() == ".csv" else json_rows(path, problems)
     for number, where, value in rows:
+        try:
+            reader.add(number, where, value)
+        except ValueError as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
+    return reader.grouping.splits()
+
+
+class _Reader:
+    """Turns rows into images with references and expressions."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder, self.grouping = path.parent, Grouping(str(path))
+        self.images: dict[Path, tuple[str, bool]] = {}  # id of each file, and whether a row gave it
+        self.unnamed: dict[tuple[str | None, str, str], str] = {}  # ids of references that the file gives none
+        self.masks: dict[tuple[str | None, str, str], str] = {}  # mask and category of each reference, as text
+
+    def add(self, number: int, where: str, value: Any) -> None:
+        """Takes in one row.
+
+        Raises:
+            ValueError: It is malformed; begins with `where`.
+        """
         record = as_record(value, where)
         written = as_name(needed(record, "image", where), f"{where}: image")
-        file = path.parent / written
-        image_id = _image_id(record, written, file, images, where)
-        row = grouping.row(record, number, where)
+        file = self.folder / written
+        image_id = _image_id(record, written, file, self.images, where)
+        row = self.grouping.row(record, number, where)
         category = None if record.get("category") is None else as_name(record["category"], f"{where}: category")
         ref_id = row.ref_id
-        if ref_id is not None and "mask" not in record and (row.split, image_id, ref_id) in masks:
-            identity = masks[row.split, image_id, ref_id]
+        if ref_id is not None and "mask" not in record and (row.split, image_id, ref_id) in self.masks:
+            identity = self.masks[row.split, image_id, ref_id]
         else:
             mask = needed(record, "mask", where)
             identity = json.dumps([mask, category])
             if ref_id is None:
-                ref_id = unnamed.setdefault((row.split, image_id, identity), f"{image_id}:{number}")
-            masks.setdefault((row.split, image_id, ref_id), identity)
-        regions = _regions(record.get("mask"), path.parent, f"{where}: mask")
+                ref_id = self.unnamed.setdefault((row.split, image_id, identity), f"{image_id}:{number}")
+            self.masks.setdefault((row.split, image_id, ref_id), identity)
+        regions = _regions(record.get("mask"), self.folder, f"{where}: mask")
         reference = RawReference(ref_id, category, regions)
-        grouping.add(row, image_id, file, _size(regions), reference, identity, where)
-    return grouping.splits()
+        self.grouping.add(row, image_id, file, _size(regions), reference, identity, where)
 
 
 def _image_id(

@@ -143,11 +143,20 @@ def _only_file(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
+        below = sorted(child.name for child in folder.iterdir() if child.is_dir() and _holds_data(child))
+        hint = f"; there is one in {', '.join(below)} below it" if below else ""
         raise ValueError(
-            f"{folder}: no data set; a folder with refs(BY).p, grefs(BY).json, {', '.join(NAMES)}, or with "
+            f"{folder}: no data set{hint}; a folder with refs(BY).p, grefs(BY).json, {', '.join(NAMES)}, or with "
             f"{EXPRESSIONS[0]} and instances.json is accepted"
         )
     raise ValueError(f"{folder}: holds {', '.join(file.name for file in found)}; the path of one of them is accepted")
+
+
+def _holds_data(folder: Path) -> bool:
+    try:
+        return _only_file(folder).is_file()
+    except ValueError:
+        return False
 
 
 def _is_coco(path: Path) -> bool:
@@ -156,8 +165,15 @@ def _is_coco(path: Path) -> bool:
     return path.name in EXPRESSIONS and path.with_name("instances.json").is_file()
 
 
-def read_splits(source: Path, images: Path | None = None) -> Mapping[str, tuple[Entry, ...]]:
+def read_splits(
+    source: Path, images: Path | None = None, problems: list[str] | None = None
+) -> Mapping[str, tuple[Entry, ...]]:
     """The entries of each split of a file that `find_data` found.
+
+    Args:
+        source: The file.
+        images: Folder of the images, where they are not in the usual place.
+        problems: Takes the messages of malformed rows of JSONL and CSV, which are then left out.
 
     Raises:
         ValueError: It is malformed.
@@ -173,7 +189,7 @@ def read_splits(source: Path, images: Path | None = None) -> Mapping[str, tuple[
             return read_refer(source, images)
         if _is_coco(source):
             return read_coco(source.with_name("instances.json"), source, images)
-        return read_jsonl(source)
+        return read_jsonl(source, problems)
 
 
 @contextmanager
