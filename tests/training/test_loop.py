@@ -165,3 +165,14 @@ def test_data_without_a_training_split_is_refused(run, tmp_path):
     export_jsonl(RefShapes("refshapes", "val"), tmp_path / "own", limit=1)
     with pytest.raises(ValueError, match="has no 'train' split but val; train and val are needed"):
         train(replace(run, data=str(tmp_path / "own")))
+
+
+def test_sentences_that_are_cut_are_said_before_training(run, tmp_path):
+    folder = export_jsonl(
+        [RefShapes("refshapes", split) for split in ("train", "val")], tmp_path / "own", limit=2
+    ).parent
+    lines = (folder / "data.jsonl").read_text().splitlines()
+    rows = [json.loads(line) | {"expression": "extraordinary photographers"} for line in lines]
+    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.warns(UserWarning, match=r"(\d+) of \1 sentences are longer than the 20 tokens .* letter by letter"):
+        train(replace(run, data=str(folder), steps=1))

@@ -7,6 +7,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -97,6 +98,8 @@ def train(run: Run, resume: bool = False, report: Report | None = None) -> Model
                 raise ValueError(f"{checkpoint}: is of a run with another {what}{was}; the same is accepted")
         state = stored
         trim_log(run.out, state.step)
+    if isinstance(data, IndexedSamples):
+        warn_of_cut(data, model)
     # The papers take a reference at a time: an epoch has every one of them once, with one of its sentences.
     samples = PerReference(data) if recipe.expressions_per_image == 1 and isinstance(data, IndexedSamples) else data
     batches = TrainingBatches(
@@ -180,6 +183,20 @@ def training_record(run: Run, state: RunState, losses: dict[str, float], summary
         "version": __version__,
         "source": "trained from scratch" if start is None else f"encoders of {names}",
     }
+
+
+def warn_of_cut(data: IndexedSamples, model: Model) -> None:
+    """Says so if more than one in a hundred of the first 5,000 sentences loses its end."""
+    texts = [expression.text for entry in data.entries for expression in entry.expressions][:5000]
+    limit = model.input.max_tokens
+    cut = len(model.tokenizer(texts, limit).cut) if texts else 0
+    if 100 * cut > len(texts):
+        message = (
+            f"{cut} of {len(texts)} sentences are longer than the {limit} tokens this preset reads, and lose their end"
+        )
+        if model.tokenizer.size < 1000:
+            message += "; its small vocabulary spells words that it does not know letter by letter"
+        warnings.warn(message, stacklevel=2)
 
 
 def trim_log(out: Path, step: int) -> None:
