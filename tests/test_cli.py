@@ -390,3 +390,26 @@ def test_what_cannot_be_exported_is_said_in_one_line(refseg, tmp_path, arguments
     code, _, complaint = refseg("data", "export", *(tmp_path / a if a == "OUT" else a for a in arguments))
     assert code == 2 and message in complaint and complaint.count("\n") == 1
     assert not (tmp_path / "OUT").exists()
+
+
+def test_names_with_brackets_are_printed_as_they_are(refseg, model, tmp_path):
+    out = tmp_path / "data"
+    refseg("data", "export", "refshapes", out, "--split", "val", "--limit", 2)
+    lines = [json.loads(line) | {"kind": "[/x]"} for line in (out / "data.jsonl").read_text().splitlines()]
+    (out / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, said, complaint = refseg("eval", model, "--data", out, "--split", "val")
+    assert code == 0 and "[/x]" in said, complaint
+
+
+def test_two_readings_of_overlapping_parts_are_not_compared(refseg, model, tmp_path):
+    out = tmp_path / "data"
+    refseg("data", "export", "refshapes", out, "--split", "val", "--limit", 2)
+    for overlap in ("union", "lavt"):
+        code, _, _ = refseg(
+            "eval", model, "--data", out, "--split", "val", "--overlap", overlap, "--out", tmp_path / overlap
+        )
+        assert code == 0
+        assert json.loads((tmp_path / overlap / "report.json").read_text())["overlap"] == overlap
+    assert "count as background (lavt)" in (tmp_path / "lavt" / "report.html").read_text()
+    code, _, complaint = refseg("compare", tmp_path / "union", tmp_path / "lavt")
+    assert code == 2 and "overlap 'union' and 'lavt'" in complaint

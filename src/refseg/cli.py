@@ -118,6 +118,12 @@ def segment(
         _print_segments(results)
 
 
+def _overlap(name: str) -> Any:
+    if name not in ("union", "lavt"):
+        raise ValueError(f"--overlap {name!r}: unknown; accepted are union, lavt")
+    return name
+
+
 @app.command("eval")
 def evaluate(
     model: Annotated[
@@ -163,21 +169,19 @@ def evaluate(
     if save_scores and out is None:
         raise ValueError("--save-scores without --out: a folder to keep them in is needed; --out DIR is accepted")
     chosen = find_protocol(protocol)
-    if overlap not in ("union", "lavt"):
-        raise ValueError(f"--overlap {overlap!r}: unknown; accepted are union, lavt")
-    samples: Any = open_data(data, split, overlap, images)  # type: ignore[arg-type]
+    samples: Any = open_data(data, split, _overlap(overlap), images)
     if getattr(samples, "endless", False) and limit is None and predictions is None:
         raise ValueError(f"split {split!r}: endless; give --limit, or one of val, testA, testB")
     command = shlex.join(["refseg", *sys.argv[1:]])
     hide = as_json
     if predictions is not None:
-        origin = Origin("unknown", data, split, "true", None, "predictions", {}, command, seed)
+        origin = Origin("unknown", data, split, "true", None, "predictions", {}, command, seed, overlap)
         with _Bar("scoring", None, hidden=hide) as bar:
             report = predictions_report(predictions, samples, origin, chosen, out, bar.advance)
     else:
         assert model is not None
         predictor = _predictor(model, device)
-        origin = Origin(model, data, split, words, limit, "model", predictor.model.training, command, seed)
+        origin = Origin(model, data, split, words, limit, "model", predictor.model.training, command, seed, overlap)
         with _Bar("evaluating", len(samples) if limit is None else None, hidden=hide) as bar:
             report = evaluation_report(predictor, samples, origin, chosen, out, save_scores, bar.advance)
     if as_json:
@@ -218,6 +222,7 @@ def train(
         str | None, typer.Option(help="As for eval; refshapes for compact presets, which learn it, else needed.")
     ] = None,
     images: ImagesOption = None,
+    overlap: OverlapOption = "union",
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; the preset's by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, order and expressions.")] = 0,
     resume: Annotated[bool, typer.Option(help="Go on where the run in --out stopped.")] = False,
@@ -245,7 +250,7 @@ def train(
     prepare_folder(out)
     run = Run(
         chosen, data, out, steps or chosen.recipe.steps, seed, save_every, eval_every, eval_limit, workers,
-        str(pick_device(device)), encoders, images,
+        str(pick_device(device)), encoders, images, _overlap(overlap),
     )  # fmt: skip
     with _Bar("training", run.steps) as bar:
         train_run(run, resume, bar.at)

@@ -27,6 +27,9 @@ def refer(
     seed: Annotated[int, typer.Option(min=0, help="Chooses among what could be said.")] = 0,
     per_object: Annotated[int, typer.Option("--per-object", min=1, help="At most this many expressions each.")] = 3,
     limit: Annotated[int | None, typer.Option(min=1, help="Look at no more than this many images.")] = None,
+    val_percent: Annotated[
+        int, typer.Option(min=0, max=100, help="Share of the images in val, drawn by what is in their files.")
+    ] = 10,
     as_json: JsonOption = False,
 ) -> None:
     """Write expressions that each fit exactly one annotated object, with its mask: OUT/data.jsonl and OUT/summary.json.
@@ -42,7 +45,7 @@ def refer(
     target = out / "data.jsonl"
     if target.exists():
         raise ValueError(f"{target}: exists; a folder without data.jsonl is accepted")
-    describer = Describer(Instances(coco), images, out, Options(seed, per_object, limit))
+    describer = Describer(Instances(coco), images, out, Options(seed, per_object, limit, val_percent))
     prepare_folder(out)
 
     def write(path: Path) -> None:

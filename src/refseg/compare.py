@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from refseg.metrics import Scores, iou_of
@@ -14,7 +15,7 @@ from refseg.reporting.breakdown import outcome_of
 from refseg.reporting.build import read_report
 
 COMPARED = ("mIoU", "oIoU", "P@0.5")
-MUST_AGREE = ("data", "split", "words", "limit", "protocol_fields")
+MUST_AGREE = ("data", "split", "words", "limit", "overlap", "protocol_fields")
 
 
 def compare(a: Path, b: Path, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Any]:
@@ -103,14 +104,15 @@ def _difference(one: Any, other: Any) -> tuple[str, str]:
 
 def comparison_table(found: dict[str, Any]) -> Table:
     """The comparison as a table, in percent and points."""
-    table = Table(title=f"{found['b']} minus {found['a']} on {found['data']} {found['split']}, percent", min_width=100)
+    title = escape(f"{found['b']} minus {found['a']} on {found['data']} {found['split']}, percent")
+    table = Table(title=title, min_width=100)
     for column in ("", "A", "B", "B - A", "95 % interval"):
         table.add_column(column, justify="left" if not column else "right")
     for name, numbers in found["numbers"].items():
         low, high = numbers["interval"] or (float("nan"), float("nan"))
         table.add_row(name, f"{100 * numbers['a']:.2f}", f"{100 * numbers['b']:.2f}",
                       f"{100 * numbers['difference']:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}")  # fmt: skip
-    table.caption = (
+    table.caption = escape(
         f"{found['expressions']} expressions of {found['images']} images, {found['resamples']} paired resamples of "
         f"images; B is better on {found['wins']}, worse on {found['losses']}, equal on {found['ties']}; right only in "
         f"A {found['only_a_right']}, only in B {found['only_b_right']}; protocol {found['protocol_line']}"

@@ -78,7 +78,7 @@ class PredictionWriter:
     def known(self, question: Question) -> list[np.ndarray] | None:
         """The masks of a question that an earlier run answered, else None."""
         ids = [question.sample.expressions[number].sent_id for number in question.numbers]
-        if self._before is None or not all(sent_id in self._before.ids for sent_id in ids):
+        if self._before is None or not all(map(self._before.has, ids)):
             return None
         return [self._before.mask(sent_id) for sent_id in ids]
 
@@ -152,6 +152,10 @@ class PredictionFile:
     def ids(self) -> set[str]:
         """Identifiers of its expressions."""
         return set(self._at)
+
+    def has(self, sent_id: str) -> bool:
+        """Whether it answers an expression."""
+        return sent_id in self._at
 
     def row(self, sent_id: str) -> dict[str, Any]:
         """The line of an expression."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from refseg.data.loader import Samples
@@ -151,7 +152,7 @@ def _written(
 def evaluation_table(report: dict[str, Any]) -> Table:
     """The report as a table, in percent: the model with its intervals, groups of expressions, and the guessers."""
     where = f"{report['model']} on {report['data']} {report['split']}"
-    table = Table(title=f"{where}, protocol {report['protocol']}, percent")
+    table = Table(title=escape(f"{where}, protocol {report['protocol']}, percent"))
     table.add_column("")
     table.add_column("expressions", justify="right")
     for metric in STANDARD:
@@ -159,7 +160,7 @@ def evaluation_table(report: dict[str, Any]) -> Table:
 
     def row(name: str, numbers: dict[str, Any], count: int | str) -> None:
         shown = (f"{100 * numbers[metric]:.2f}" if metric in numbers else "" for metric in STANDARD)
-        table.add_row(name, str(count), *shown)
+        table.add_row(escape(name), str(count), *shown)
 
     row("all" if report["words"] == "true" else f"words {report['words']}", report, report["expressions"])
     for i, end in enumerate(("from", "to")):
@@ -187,7 +188,7 @@ def evaluation_table(report: dict[str, Any]) -> Table:
         ),
         failures,
     ]
-    table.caption = "\n".join(lines)
+    table.caption = escape("\n".join(lines))
     return table
 
 

@@ -310,3 +310,15 @@ def test_every_malformed_row_is_found_and_the_others_are_looked_over(tmp_path):
     assert found["unreadable rows"].count == 2 and "line 2" in found["unreadable rows"].examples[0]
     assert found["unreadable masks"].count == 1
     assert report.sets[0]["splits"]["all"]["sentences"] == 2
+
+
+def test_linked_data_sets_are_found_and_links_in_a_circle_end(tmp_path):
+    real = tmp_path / "elsewhere"
+    real.mkdir()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(real / "a.png")
+    (real / "data.jsonl").write_text(json.dumps({"image": "a.png", "expression": "it", "mask": [[1, 1, 6, 1, 6, 6]]}))
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "set").symlink_to(real)
+    (root / "again").symlink_to(root)
+    assert [entry["name"] for entry in check(root).sets] == ["set/data.jsonl"]

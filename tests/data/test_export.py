@@ -41,7 +41,9 @@ def assert_same(found, expected):
         a, b = found[index], expected[index]
         assert a.image_id == b.image_id and a.image.dtype == b.image.dtype and np.array_equal(a.image, b.image)
         assert a.expressions == b.expressions
-        assert [(r.ref_id, r.category) for r in a.references] == [(r.ref_id, r.category) for r in b.references]
+        for one, other in zip(a.references, b.references, strict=True):
+            assert (one.ref_id, one.category) == (other.ref_id, other.category)
+            assert one.same_category == other.same_category
         for one, other in zip(a.references, b.references, strict=True):
             assert one.mask.dtype == other.mask.dtype == bool and np.array_equal(one.mask, other.mask)
 
@@ -63,7 +65,7 @@ def test_the_refer_layout_is_as_the_published_one(tmp_path):
     assert path == tmp_path / "root/shapes/refs(refseg).p"
     refs = pickle.loads(path.read_bytes())
     fields = {"ref_id", "ann_id", "image_id", "category_id", "split", "file_name", "sent_ids", "sentences"}
-    assert all(set(ref) == fields for ref in refs)
+    assert all(set(ref) == fields | {"same_category"} for ref in refs)
     instances = json.loads(path.with_name("instances.json").read_text())
     assert len(instances["images"]) == 6 and {i["file_name"] for i in instances["images"]} == {
         f"{n:06d}.png" for n in range(6)

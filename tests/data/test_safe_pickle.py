@@ -279,3 +279,14 @@ def test_random_damage_is_always_a_value_error(tmp_path, data):
         load_pickle(written(tmp_path, bytes(content)))
     except ValueError:
         pass
+
+
+def test_sets_and_numbers_that_only_cost_time_or_memory_are_refused(tmp_path):
+    path = tmp_path / "refs(unc).p"
+    path.write_bytes(b"\x80\x04(" + b"\x8f" * 200_000 + b"l.")
+    with pytest.raises(ValueError, match="more than 100000 sets"):
+        load_pickle(path)
+    modulus = 2**61 - 1  # of Python's hash of numbers: all these keys would have the hash 0
+    path.write_bytes(pickle.dumps({k * modulus: 0 for k in range(1, 50)}))
+    with pytest.raises(ValueError, match=r"a number beyond 2\*\*60 as the key"):
+        load_pickle(path)

@@ -57,7 +57,7 @@ def test_folders_that_hold_several_or_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"holds refs\(google\)\.p, refs\(unc\)\.p; the path of one of them"):
         open_data(str(path.parent), "val")
     assert open_data(str(path), "val").name == "mine-unc"
-    with pytest.raises(ValueError, match="no data set; a folder with"):
+    with pytest.raises(ValueError, match="no data set; there is one in mine below it; a folder with"):
         open_data(str(tmp_path), "val")
 
 

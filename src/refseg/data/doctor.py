@@ -165,7 +165,13 @@ def find_sources(root: Path) -> tuple[list[Path], list[Path]]:
     if root.is_file():
         return [root], []
     sources, lacking = [], []
-    for folder, below, files in os.walk(root):
+    seen: set[str] = set()
+    for folder, below, files in os.walk(root, followlinks=True):  # sets and photos are often links
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()  # a link back up
+            continue
+        seen.add(real)
         below.sort()
         here = [Path(folder, name) for name in sorted(files)]
         found = [path for path in here if split_by(path) is not None or path.name in NAMES]

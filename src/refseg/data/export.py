@@ -58,6 +58,7 @@ def export_jsonl(samples: Dataset | Sequence[Dataset], folder: Path, limit: int 
                         "category": reference.category,
                         "kind": expression.kind,
                         "position": number,
+                        "same_category": reference.same_category,
                     }
                     out.write(json.dumps({k: v for k, v in row.items() if v is not None or k == "mask"}) + "\n")
 
@@ -70,9 +71,9 @@ def export_refer(
 ) -> Path:
     """Writes `NAME/refs(BY).p`, `NAME/instances.json` and `NAME/images/` into a folder.
 
-    Sentences carry two fields more than the published files, `kind` and `position` among the image's sentences; other
-    readers of this layout pass over them. The masks are run-length codes, as in RefCLEF. A reference without a mask
-    and a category has the annotation -1, as in gRefCOCO.
+    Sentences carry two fields more than the published files, `kind` and `position` among the image's sentences, and
+    references one, `same_category`; other readers of this layout pass over them. The masks are run-length codes, as in
+    RefCLEF. A reference without a mask and a category has the annotation [-1], as in gRefCOCO.
 
     Args:
         samples: One split, or several of one data set.
@@ -115,13 +116,13 @@ def export_refer(
                 ]  # fmt: skip
                 if not sentences:
                     continue  # nothing asks about it
-                ann_id = -1
+                ann_id: int | list[int] = [-1]  # as gRefCOCO says that nothing is referred to
                 if reference.category is not None or reference.mask.any():
                     ann_id = len(annotations) + 1
                     annotation = {
                         "id": ann_id,
                         "image_id": sample.image_id,
-                        "segmentation": encode_rle(reference.mask),
+                        "segmentation": [encode_rle(reference.mask)],  # a list of codes, as RefCLEF has it
                         "area": int(reference.mask.sum()),
                         "iscrowd": 0,
                     }
@@ -138,6 +139,7 @@ def export_refer(
                         "file_name": file,
                         "sent_ids": [sentence["sent_id"] for sentence in sentences],
                         "sentences": sentences,
+                        "same_category": reference.same_category,
                     }
                 )
         listed = [{"id": number, "name": category} for category, number in categories.items()]

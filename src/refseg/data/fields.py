@@ -122,6 +122,21 @@ def needed(record: Mapping[str, Any], name: str, where: str) -> Any:
     return record[name]
 
 
+def as_count(value: Any, where: str) -> int:
+    """A whole number from 1, also as text, which is what CSV has.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        count = int(value) if isinstance(value, str) or type(value) is int else 0
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"{where} {shown(value)}: a whole number from 1 is accepted")
+    return count
+
+
 def json_rows(path: Path, problems: list[str] | None = None) -> Iterable[tuple[int, str, Any]]:
     """Number, place for messages and value of each row of a `.jsonl` or `.json` file.
 

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from refseg.data.fields import as_id, as_name, as_record, json_rows, needed, parse_json, read_text, shown
+from refseg.data.fields import as_count, as_id, as_name, as_record, json_rows, needed, parse_json, read_text, shown
 from refseg.data.grouping import Grouping
 from refseg.data.index import Entry, RawReference, Region, Size
 from refseg.data.regions import parse_segmentation, region_size
@@ -85,11 +85,17 @@ class _Reader:
             mask = needed(record, "mask", where)
             identity = json.dumps([mask, category])
             if ref_id is None:
-                ref_id = self.unnamed.setdefault((row.split, image_id, identity), f"{image_id}:{number}")
-            self.masks.setdefault((row.split, image_id, ref_id), identity)
+                ref_id = self.unnamed.get((row.split, image_id, identity), f"{image_id}:{number}")
         regions = _regions(record.get("mask"), self.folder, f"{where}: mask")
-        reference = RawReference(ref_id, category, regions)
+        extra = {}
+        if record.get("same_category") is not None:
+            extra["same_category"] = as_count(record["same_category"], f"{where}: same_category")
+        reference = RawReference(ref_id, category, regions, extra)
         self.grouping.add(row, image_id, file, _size(regions), reference, identity, where)
+        # Only a row that was taken in is remembered.
+        self.masks.setdefault((row.split, image_id, ref_id), identity)
+        if row.ref_id is None:
+            self.unnamed.setdefault((row.split, image_id, identity), ref_id)
 
 
 def _image_id(

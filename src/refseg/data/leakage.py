@@ -41,7 +41,8 @@ class Images:
 
     def on_list(self, listed: Collection[str]) -> list[str]:
         """Paths of its images that a list names."""
-        return sorted({path for path in self.names.values() if _listed_as(path) & set(listed)})
+        wanted = set(listed)
+        return sorted({path for path in self.names.values() if _listed_as(path) & wanted})
 
 
 @dataclass(frozen=True)

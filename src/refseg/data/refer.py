@@ -16,11 +16,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from refseg.data.coco import Instances, read_instances
-from refseg.data.fields import as_id, as_list, as_name, as_record, as_text, needed, parse_json, read_text, shown
+from refseg.data.fields import (
+    as_count,
+    as_id,
+    as_list,
+    as_name,
+    as_record,
+    as_text,
+    needed,
+    parse_json,
+    read_text,
+    shown,
+)
 from refseg.data.grouping import Grouping, Row, as_position
 from refseg.data.index import Entry
 from refseg.data.safe_pickle import load_pickle
@@ -136,6 +148,10 @@ def _add_reference(
     name, size = known.images[image_id]
     ref_id = names.of(split, "reference", ref_id)
     raw = known.reference(ref_id, _annotations(record, where), image_id, where)
+    if "same_category" in record:  # written by `refseg data export`, which does not have all annotations to count
+        told = record["same_category"]
+        known_count = None if told is None else as_count(told, f"{where}: same_category")
+        raw = replace(raw, extra={**raw.extra, "same_category": known_count})
     sentences = as_list(needed(record, "sentences", where), f"{where}: sentences")
     if not sentences:
         raise ValueError(f"{where}: sentences is empty; at least one is accepted")

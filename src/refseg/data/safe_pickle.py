@@ -18,6 +18,7 @@ from refseg.data.fields import shown
 
 MAX_BYTES = 256 * 2**20  # the largest file of the RefCOCO family has a tenth of that
 MAX_STEPS = 40_000_000  # bounds the memory: one byte of a pickle can make an object of 64 bytes
+MAX_SETS = 100_000  # an empty one takes 216 bytes of memory and one of the file; the RefCOCO family has none
 ACCEPTED = "lists, tuples, dicts, sets, text, bytes, numbers, booleans and None are accepted; nothing was executed"
 
 _MARK = object()
@@ -77,7 +78,7 @@ class _Reader:
         self.at = 0
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.open_marks = 0
+        self.open_marks = self.sets = 0
 
     def run(self) -> Any:
         data, end, operations, steps = self.data, len(self.data), _OPERATIONS, 0
@@ -171,10 +172,18 @@ class _Reader:
         del stack[first:]
         return found
 
+    def empty_set(self) -> None:
+        self.sets += 1
+        if self.sets > MAX_SETS:
+            raise _Damaged(f"more than {MAX_SETS} sets")
+        self.stack.append(set())
+
     def key(self, value: Any) -> Any:
         # Only plain keys: the hash of nested tuples takes time that grows exponentially with a file's size.
         if not isinstance(value, _SCALARS):
             raise _Damaged(f"a {type(value).__name__} as the key of a dict or the member of a set")
+        if isinstance(value, int | float) and abs(value) >= 2**60:  # from here on hashes can be made to collide
+            raise _Damaged("a number beyond 2**60 as the key of a dict or the member of a set")
         return value
 
     def remember(self, number: int) -> None:
@@ -328,7 +337,7 @@ def _operations() -> list[Callable[[_Reader], Any] | None]:
         b"]": lambda r: r.stack.append([]),
         b"}": lambda r: r.stack.append({}),
         b")": lambda r: r.stack.append(()),
-        b"\x8f": lambda r: r.stack.append(set()),
+        b"\x8f": lambda r: r.empty_set(),
         b"l": lambda r: r.stack.append(r.pop_to_mark()),
         b"t": lambda r: r.stack.append(tuple(r.pop_to_mark())),
         b"d": _Reader.dict_from_mark,

@@ -129,7 +129,24 @@ def find_data(name: str) -> tuple[Path, str]:
 
 
 def _only_file(folder: Path) -> Path:
-    """The one file of a folder that makes it a data set."""
+    """The one file of a folder that makes it a data set; of none, the message names the folders below that have one."""
+    found = _data_files(folder)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            f"{folder}: holds {', '.join(file.name for file in found)}; the path of one of them is accepted"
+        )
+    below = sorted(child.name for child in folder.iterdir() if child.is_dir() and _data_files(child))
+    hint = f"; there is one in {', '.join(below)} below it" if below else ""
+    raise ValueError(
+        f"{folder}: no data set{hint}; a folder with refs(BY).p, grefs(BY).json, data.jsonl or data.csv, or with "
+        "expressions.jsonl and instances.json is accepted"
+    )
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """Files of a folder that each make it a data set."""
     from refseg.data.coco import EXPRESSIONS
     from refseg.data.jsonl import NAMES
     from refseg.data.refer import split_by
@@ -139,24 +156,7 @@ def _only_file(folder: Path) -> Path:
     except OSError as error:
         raise ValueError(f"{folder}: cannot be read ({error.strerror}); a readable folder is accepted") from error
     found = [file for file in files if split_by(file) is not None or file.name in NAMES]
-    found += [file for file in files if file.name in EXPRESSIONS and _is_coco(file)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        below = sorted(child.name for child in folder.iterdir() if child.is_dir() and _holds_data(child))
-        hint = f"; there is one in {', '.join(below)} below it" if below else ""
-        raise ValueError(
-            f"{folder}: no data set{hint}; a folder with refs(BY).p, grefs(BY).json, {', '.join(NAMES)}, or with "
-            f"{EXPRESSIONS[0]} and instances.json is accepted"
-        )
-    raise ValueError(f"{folder}: holds {', '.join(file.name for file in found)}; the path of one of them is accepted")
-
-
-def _holds_data(folder: Path) -> bool:
-    try:
-        return _only_file(folder).is_file()
-    except ValueError:
-        return False
+    return found + [file for file in files if file.name in EXPRESSIONS and _is_coco(file)]
 
 
 def _is_coco(path: Path) -> bool:

@@ -31,6 +31,7 @@ class Origin:
         training: How the model's weights came to be, if known.
         command: The command that was given.
         seed: Of the resamples and of ties among the pictures.
+        overlap: What became of pixels that two parts of a target cover; see `refseg.data.regions.rasterise`.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Origin:
     training: dict[str, Any]
     command: str
     seed: int = 0
+    overlap: str = "union"
 
 
 def make_report(
@@ -58,6 +60,7 @@ def make_report(
         "protocol_line": protocol.line,
         "protocol_fields": protocol.as_dict(),
         "words": origin.words,
+        "overlap": origin.overlap,
         "limit": origin.limit,
         "images": took["images"],
         "expressions": took["expressions"],
@@ -101,7 +104,7 @@ def read_report(path: Path) -> tuple[dict[str, Any], Scores]:
     if not file.is_file():
         raise ValueError(f"{path}: no report.json; a folder that `refseg eval --out` wrote is accepted")
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
+        report = {"overlap": "union"} | json.loads(file.read_text(encoding="utf-8"))
         protocol: Protocol = protocol_from_dict(report["protocol_fields"])
         columns = report["results"]["columns"]
         pairs = [Scored(**dict(zip(columns, row, strict=True))) for row in report["results"]["rows"]]

@@ -88,9 +88,10 @@ def _main(report: Mapping[str, Any]) -> str:
         if "rounding" in report
         else ""
     )
+    overlap = "" if report["overlap"] == "union" else " Pixels under two parts of a target count as background (lavt)."
     note = (
-        f"{report['expressions']} expressions about {report['images']} images.{words}{limit}{rounding} Intervals: "
-        f"{report['resamples']} resamples of images with the seed {report['seed']}."
+        f"{report['expressions']} expressions about {report['images']} images.{words}{limit}{overlap}{rounding} "
+        f"Intervals: {report['resamples']} resamples of images with the seed {report['seed']}."
     )
     table = _html_table(("", "percent", "95 % interval"), rows, note)
     return f"<section>\n<p>Protocol <b>{escape(report['protocol_line'])}</b></p>\n{table}\n</section>"

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from refseg import __version__
-from refseg.data.index import IndexedSamples, PerReference
+from refseg.data.index import IndexedSamples, Overlap, PerReference
 from refseg.data.loader import TrainingBatches
 from refseg.data.sets import open_splits
 from refseg.evaluation import evaluate
@@ -49,6 +49,7 @@ class Run:
         device: Where the network is.
         encoders: Folder of the published encoder weights.
         images: Folder of the data set's images, where they are not in its usual place.
+        overlap: What becomes of pixels that two parts of a mask cover.
     """
 
     preset: Preset
@@ -63,6 +64,7 @@ class Run:
     device: str = "cpu"
     encoders: Path | None = None
     images: Path | None = None
+    overlap: Overlap = "union"
 
 
 def train(run: Run, resume: bool = False, report: Report | None = None) -> Model:
@@ -81,7 +83,7 @@ def train(run: Run, resume: bool = False, report: Report | None = None) -> Model
     checkpoint = run.out / "checkpoint.pt"
     if checkpoint.exists() and not resume:
         raise ValueError(f"{run.out}: holds a run already; --resume goes on with it, or give another folder")
-    splits = open_splits(run.data, images=run.images)
+    splits = open_splits(run.data, run.overlap, run.images)
     if missing := [name for name in ("train", "val") if name not in splits]:
         raise ValueError(f"{run.data}: has no {missing[0]!r} split but {', '.join(splits)}; train and val are needed")
     data, split = splits["train"], splits["val"]
