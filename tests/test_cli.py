@@ -413,3 +413,34 @@ def test_two_readings_of_overlapping_parts_are_not_compared(refseg, model, tmp_p
     assert "count as background (lavt)" in (tmp_path / "lavt" / "report.html").read_text()
     code, _, complaint = refseg("compare", tmp_path / "union", tmp_path / "lavt")
     assert code == 2 and "overlap 'union' and 'lavt'" in complaint
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ({"limit": "3"}, {}, "the limit '3': a number of expressions from 1"),
+        ({"limit": -5}, {}, "the limit -5"),
+        ({"words": "nonsense"}, {}, "the words 'nonsense': true, shuffled or swapped"),
+        (
+            {"limit": 1},
+            {"rle": "abc"},
+            "predictions.jsonl: image refshapes-val-000000 (refshapes-val-000000-0): mask abc",
+        ),
+        ({"limit": 1}, {"rle": "[" * 5000}, "predictions.jsonl: image"),
+    ],
+)
+def test_what_a_foreign_predictions_file_gets_wrong_is_said_in_one_line(refseg, tmp_path, header, row, message):
+    path = tmp_path / "predictions.jsonl"
+    first = {"model": "theirs", "size": "original", "threshold": 0.5} | header
+    answer = {"sent_id": "refshapes-val-000000-0", "rle": {}} | row
+    path.write_text(f"{json.dumps(first)}\n{json.dumps(answer)}\n")
+    code, _, complaint = refseg("eval", "--predictions", path, "--data", "refshapes", "--split", "val")
+    assert code == 2 and message in complaint and complaint.count("\n") == 1, complaint
+
+
+def test_json_that_is_nested_without_end_is_refused(refseg, tmp_path):
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 100_000)
+    for arguments in (("--predictions", deep), ("lgformer-shapes", "--protocol", deep)):
+        code, _, complaint = refseg("eval", *arguments)
+        assert code == 2 and "not JSON" in complaint and complaint.count("\n") == 1, complaint

@@ -24,6 +24,7 @@ from refseg.evaluation import Answer, Question, ask, judge, took
 from refseg.metrics import Scores
 from refseg.predictor import Predictor
 from refseg.protocols import MASK_FIELDS, Protocol
+from refseg.weights import first_line
 
 FORMAT = 1
 
@@ -233,7 +234,12 @@ def score_predictions(
             for (expression, _), row in zip(here, rows, strict=True):
                 ref_id = question.sample.references[expression.reference].ref_id
                 _same(file.path, row, image_id=question.sample.image_id, ref_id=ref_id)
-            for pair in judge(question, [decode_rle(row["rle"]) for row in rows], config, protocol):
+            try:
+                judged = judge(question, [decode_rle(row["rle"]) for row in rows], config, protocol)
+            except ValueError as error:
+                asked = ", ".join(expression.sent_id for expression, _ in here[:3])
+                raise ValueError(f"{file.path}: image {question.sample.image_id} ({asked}): {error}") from error
+            for pair in judged:
                 scores.add(pair)
         ids -= {expression.sent_id for expression, _ in here}
         if progress is not None:
@@ -256,8 +262,10 @@ def _same(path: Path, row: dict[str, Any], **wanted: str) -> None:
 def _parse(path: Path, line: int, text: bytes) -> dict[str, Any]:
     try:
         row = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path} line {line}: not JSON ({error}); a predictions file is accepted") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} line {line}: not JSON ({first_line(error)}); a predictions file is accepted"
+        ) from error
     if not isinstance(row, dict):
         raise ValueError(f"{path} line {line}: {str(row)[:60]!r}; an object is accepted")
     return row

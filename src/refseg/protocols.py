@@ -133,7 +133,7 @@ def find_protocol(name: str) -> Protocol:
         raise ValueError(f"protocol {name!r}: {what}; accepted are {_list(PROTOCOLS)}, or a FILE.json")
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error}); an object with a protocol's fields is accepted") from error
     try:
         return protocol_from_dict(given)

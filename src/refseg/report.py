@@ -97,14 +97,19 @@ def _stated(origin: Origin, header: dict[str, Any], source: str) -> Origin:
     """The origin of a report on what a header describes.
 
     Raises:
-        ValueError: It is about another split.
+        ValueError: It is about another split, or states what cannot be.
     """
     if header.get("split", origin.split) != origin.split:
         raise ValueError(
             f"--split {origin.split!r}: the predictions were made on {header['split']!r}; that is accepted"
         )
+    limit, words = header.get("limit"), header.get("words", "true")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise ValueError(f"predictions with the limit {limit!r}: a number of expressions from 1, or none, is accepted")
+    if words not in ("true", "shuffled", "swapped"):
+        raise ValueError(f"predictions with the words {words!r}: true, shuffled or swapped is accepted")
     found = asdict(origin) | {"source": source, "model": str(header.get("model", "unknown"))}
-    found |= {"words": header.get("words", "true"), "limit": header.get("limit")}
+    found |= {"words": words, "limit": limit}
     return Origin(**found)
 
 

@@ -110,6 +110,6 @@ def read_report(path: Path) -> tuple[dict[str, Any], Scores]:
         pairs = [Scored(**dict(zip(columns, row, strict=True))) for row in report["results"]["rows"]]
         for name in ("model", "data", "split", "words", "limit"):
             report[name]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file}: not a report of `refseg eval --out` ({error!r})") from error
     return report, Scores(pairs, protocol)
