@@ -35,7 +35,15 @@ def test_the_line_says_every_field():
     for said in ("odd", "network size", "bicubic", "probability >= 0.36, then mask resized", "both empty 0.25",
                  "U + 0.001", "IoU > X", "gres", "below 50 pixels", "gIoU, N_acc"):  # fmt: skip
         assert said in odd.line
-    assert "\n" not in odd.line and "probabilities resized bicubic, through network size" in CRIS.line
+    assert "\n" not in odd.line and "bicubic with aligned corners, through network size" in CRIS.line
+
+
+def test_lavt_enlarges_what_smaller_networks_answer_with_aligned_corners():
+    logits = torch.tensor([[[[-3.0, -3.0], [1.0, 1.0]]]])  # rows 0 and 7 of 8 are -3 and 1: 0 is crossed at 5.25
+    masks, _ = logits_to_masks(logits, (19, 13), CONFIG, LAVT)
+    assert masks[0, :, 0].tolist() == [False] * 6 + [True] * 2
+    edges, _ = logits_to_masks(logits, (19, 13), CONFIG, Protocol("p", "network"))  # rows 2 and 6: crossed at 4.5 + 0.5
+    assert edges[0, :, 0].tolist() == [False] * 5 + [True] * 3
 
 
 def test_a_file_defines_a_protocol_and_leaves_the_rest_as_in_original(tmp_path):
@@ -117,7 +125,7 @@ def test_lavt_compares_at_network_size_with_a_nearest_target():
 def test_cris_goes_through_network_size_with_cubics():
     logits = 3 * torch.randn(2, 1, 4, 4)
     resize = torch.nn.functional.interpolate
-    network = resize(logits.sigmoid(), (8, 8), mode="bicubic", align_corners=False)
+    network = resize(logits.sigmoid(), (8, 8), mode="bicubic", align_corners=True)
     own = resize(network, (19, 13), mode="bicubic", align_corners=False)[:, 0]
     masks, probabilities = logits_to_masks(logits, (19, 13), CONFIG, CRIS)
     assert torch.equal(masks, own > 0.35) and probabilities.min() >= 0 and probabilities.max() <= 1

@@ -18,7 +18,7 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 PRECISIONS = tuple(f"P@{threshold}" for threshold in THRESHOLDS)
 STANDARD = ("oIoU", "mIoU", *PRECISIONS)
 METRICS = (*STANDARD, "cIoU", "gIoU", "T_acc", "N_acc")
-MASK_FIELDS = ("resized", "interpolation", "steps", "order", "threshold", "comparison")
+MASK_FIELDS = ("resized", "interpolation", "align_corners", "steps", "order", "threshold", "comparison")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Protocol:
         resolution: Where masks are compared: at the "original" size of the image, or at "network" size, to which the
             target is then brought as the image is (squashed or letterboxed, nearest neighbour).
         resized: What is resized: the "logits" (log-odds) or the "probabilities".
-        interpolation: How it is resized; pixel centres are aligned (`align_corners` is off).
+        interpolation: How it is resized.
         steps: "direct" from the network's output to that size, or first "through network size".
         order: "resize first" and apply the threshold then, or "threshold first" and resize the mask.
         threshold: Probability that separates foreground from background, between 0 and 1.
@@ -42,6 +42,8 @@ class Protocol:
             a target only, takes a prediction below `min_target_pixels` for a rejection, and knows T_acc and N_acc.
         min_target_pixels: Pixels that a prediction needs to count as a target; only "gres" asks.
         metrics: The numbers that the protocol's project publishes, by its own names; gIoU is mIoU and cIoU is oIoU.
+        align_corners: Whether the network's output is brought to network size with the centres of the corner cells on
+            the corner pixels; everything else aligns the cells' outer edges.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Protocol:
     no_target: Literal["plain", "gres"] = "plain"
     min_target_pixels: int = 1
     metrics: tuple[str, ...] = STANDARD
+    align_corners: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what cannot be scored.
@@ -87,7 +90,8 @@ class Protocol:
     def line(self) -> str:
         """All fields in one line, as every report shows them."""
         where = "the image's own size" if self.resolution == "original" else "network size"
-        resize = f"{self.resized} resized {self.interpolation}, {self.steps}"
+        corners = " with aligned corners" if self.align_corners else ""
+        resize = f"{self.resized} resized {self.interpolation}{corners}, {self.steps}"
         cut = f"probability {self.comparison} {self.threshold:g}"
         steps = (resize, cut) if self.order == "resize first" else (cut, f"mask resized {self.interpolation}")
         union = f"(U + {self.iou_epsilon:g})" if self.iou_epsilon else "U"
@@ -105,11 +109,12 @@ class Protocol:
 
 ORIGINAL = Protocol("original")
 # LAVT and its heirs: labels squashed to the network's 480 x 480, the larger of two channels, an empty union scores 0.
-LAVT = Protocol("lavt", resolution="network", empty=0.0)
-# CRIS: bicubic to network size, then a cubic warp back to the image; IoU has to exceed X.
+LAVT = Protocol("lavt", resolution="network", align_corners=True, empty=0.0)
+# CRIS: bicubic to network size, then a cubic warp back to the image (there it fades to 0 at the network's border, here
+# it does not); IoU has to exceed X.
 CRIS = Protocol(
-    "cris", resized="probabilities", interpolation="bicubic", steps="through network size", threshold=0.35, empty=0.0,
-    iou_epsilon=1e-6, precision_comparison=">", metrics=("mIoU", *PRECISIONS),
+    "cris", resized="probabilities", interpolation="bicubic", align_corners=True, steps="through network size",
+    threshold=0.35, empty=0.0, iou_epsilon=1e-6, precision_comparison=">", metrics=("mIoU", *PRECISIONS),
 )  # fmt: skip
 LISA = Protocol("lisa", iou_epsilon=1e-5, metrics=("gIoU", "cIoU"))
 # GRES (gRefCOCO): how it brings masks to a size was not determined; here as `original` does.

@@ -139,8 +139,11 @@ def _resize_by(protocol: Protocol, maps: Tensor, own: Size, config: InputConfig)
     """(T, 1, a, b) to (T, H, W), own size or network size."""
     network = protocol.resolution == "network"
     if network or protocol.steps == "through network size":
-        covered = covered_by((maps.shape[2], maps.shape[3]), config.size)
-        maps = _resize(maps, covered, protocol.interpolation)[..., : config.size[0], : config.size[1]]
+        if protocol.align_corners and protocol.interpolation != "nearest":
+            maps = F.interpolate(maps, config.size, mode=protocol.interpolation, align_corners=True)
+        else:
+            covered = covered_by((maps.shape[2], maps.shape[3]), config.size)
+            maps = _resize(maps, covered, protocol.interpolation)[..., : config.size[0], : config.size[1]]
     return maps[:, 0] if network else logits_to_image(maps, own, config, protocol.interpolation)
 
 
