@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -242,3 +243,15 @@ def test_a_stopped_evaluation_with_saved_scores_goes_on(tmp_path, folder):
     again = evaluation_report(predictor, DATA, ORIGIN, ORIGINAL, tmp_path, save_scores=True)
     assert again["mIoU"] == pytest.approx(report["mIoU"], abs=1e-3)
     assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == len(done)
+
+
+def test_another_evaluation_is_not_overwritten(tmp_path):
+    predictor = Predictor(tiny_model(), "cpu")
+    evaluation_report(predictor, DATA, ORIGIN, ORIGINAL, tmp_path)
+    before = (tmp_path / "predictions.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="holds predictions of 'tiny' that differ in protocol, .*a new folder"):
+        evaluation_report(predictor, DATA, ORIGIN, CRIS, tmp_path)
+    with pytest.raises(ValueError, match="differ in model"):
+        evaluation_report(predictor, DATA, replace(ORIGIN, model="other"), ORIGINAL, tmp_path)
+    assert (tmp_path / "predictions.jsonl").read_bytes() == before
+    evaluation_report(predictor, DATA, ORIGIN, ORIGINAL, tmp_path)  # the same once more

@@ -49,6 +49,9 @@ def evaluation_report(
         out: Folder of predictions.jsonl, report.json and report.html; an evaluation that was stopped goes on there.
         save_scores: Also keep 8-bit scores in `out`/scores.
         progress: Called with the number of images done since the last call.
+
+    Raises:
+        ValueError: `out` holds another evaluation.
     """
     words: Any = origin.words
     if out is None:
@@ -56,6 +59,7 @@ def evaluation_report(
         return make_report(scores, took, origin, _guessers(data, origin, protocol, predictor.model.input))
     prepare_folder(out)
     header = make_header(predictor, origin.model, origin.data, origin.split, words, origin.limit, protocol)
+    _refuse_other(out / "predictions.jsonl", header)
     writer = PredictionWriter(out / "predictions.jsonl", header)
     saved = SavedScores(out / "scores", _scores_header(header, predictor.model.input)) if save_scores else None
 
@@ -75,6 +79,23 @@ def evaluation_report(
     finally:
         writer.close()
     return _written(scores, took, origin, data, PredictionFile(writer.path), predictor.model.input, out)
+
+
+def _refuse_other(path: Path, header: dict[str, Any]) -> None:
+    """Makes sure that nothing of another evaluation is overwritten.
+
+    Raises:
+        ValueError: The file holds the predictions of another model, or of another question.
+    """
+    if not path.is_file():
+        return
+    there = PredictionFile(path).header
+    differ = [name for name in header if there.get(name) != header[name]]
+    if differ:
+        raise ValueError(
+            f"{path.parent}: holds predictions of {there.get('model')!r} that differ in {', '.join(differ)}; "
+            "a new folder is accepted, or the one of the same evaluation"
+        )
 
 
 def predictions_report(

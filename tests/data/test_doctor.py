@@ -322,3 +322,11 @@ def test_linked_data_sets_are_found_and_links_in_a_circle_end(tmp_path):
     (root / "set").symlink_to(real)
     (root / "again").symlink_to(root)
     assert [entry["name"] for entry in check(root).sets] == ["set/data.jsonl"]
+
+
+def test_a_missing_instances_file_is_said_with_where_it_is_described(tmp_path):
+    folder = tmp_path / "refcocog"
+    folder.mkdir()
+    (folder / "refs(umd).p").write_bytes(pickle.dumps([], protocol=2))
+    [finding] = [finding for finding in check(tmp_path).findings if finding.name == "missing files"]
+    assert finding.examples == ["instances.json"] and "github.com/lichengunc/refer" in finding.says

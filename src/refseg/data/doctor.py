@@ -40,7 +40,7 @@ ORIGINALS: Mapping[str, str] = {
 # What can be found: severity, and what it means.
 FINDINGS: Mapping[str, tuple[str, str]] = {
     "no data": ("error", "no data set was found"),
-    "missing files": ("error", "a data set's folder lacks its file of references"),
+    "missing files": ("error", "a data set's folder lacks one of its files"),
     "unreadable files": ("error", "the file cannot be read as what its name says"),
     "unreadable rows": ("error", "the row is malformed and was left out"),
     "unexpected counts": ("error", "not as many references, sentences or images as the published split has"),
@@ -203,7 +203,12 @@ class _Doctor:
             try:
                 splits = read_splits(source, problems=problems)
             except ValueError as error:
-                self._add("unreadable files", str(source), str(source), f": {error}")
+                if split_by(source) is not None and not source.with_name("instances.json").is_file():
+                    place = ORIGINALS.get(source.parent.name)
+                    described = f"; described at {place}" if place else ""
+                    self._add("missing files", str(source.parent), "instances.json", described)
+                else:
+                    self._add("unreadable files", str(source), str(source), f": {error}")
                 continue
             for problem in problems:
                 self._add("unreadable rows", str(source), problem.removeprefix(f"{source}: "))
