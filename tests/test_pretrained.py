@@ -82,6 +82,12 @@ COUNTED = {"input_resolution": torch.tensor(64), "context_length": torch.tensor(
 COUNTED["logit_scale"] = torch.tensor(4.6)
 
 
+def changed(weights, key, change):
+    """The weights with another tensor under a key, or without any."""
+    rest = {k: v for k, v in weights.items() if k != key}
+    return rest if change is None else rest | {key: change}
+
+
 @pytest.fixture
 def openai(reference):
     """A CLIP in OpenAI's layout, both towers in one, and the published numbers of each."""
@@ -252,11 +258,7 @@ def test_both_layouts_of_a_vision_transformer_equal_transformers(published, tmp_
     ],
 )
 def test_a_text_tower_that_does_not_fit_is_refused_by_name(openai, tmp_path, key, change, message):
-    weights = dict(openai[0])
-    weights.pop(key, None)
-    if change is not None:
-        weights[key] = change
-    save_file(weights, tmp_path / "model.safetensors")
+    save_file(changed(openai[0], key, change), tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=message):
         load_clip_text(ClipText(TEXT), tmp_path)
 
@@ -272,11 +274,7 @@ def test_a_text_tower_that_does_not_fit_is_refused_by_name(openai, tmp_path, key
     ],
 )  # fmt: skip
 def test_a_resnet_that_does_not_fit_is_refused_by_name(openai, tmp_path, key, change, message):
-    weights = dict(openai[0])
-    weights.pop(key, None)
-    if change is not None:
-        weights[key] = change
-    save_file(weights, tmp_path / "model.safetensors")
+    save_file(changed(openai[0], key, change), tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=message):
         load_clip_resnet(ClipResNet(RESNET), tmp_path)
 

@@ -86,12 +86,11 @@ class PredictionWriter:
     def keep(self, question: Question, answer: Answer) -> None:
         """Writes the lines of a question."""
         sample = question.sample
-        written = self._before.ids if self._before else set()
         for number, text, mask, score in zip(
             question.numbers, question.texts, answer.masks, answer.scores, strict=True
         ):
             expression = sample.expressions[number]
-            if expression.sent_id in written:
+            if self._before is not None and self._before.has(expression.sent_id):
                 continue
             self._line({
                 "image_id": sample.image_id,

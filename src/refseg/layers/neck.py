@@ -19,14 +19,11 @@ def conv_norm_relu(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     )
 
 
-class LinearNormReLU(nn.Sequential):
-    """Linear without a bias, batch norm, ReLU on one vector per expression: (T, J) to (T, C)."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU())
+class SentenceNorm(nn.BatchNorm1d):
+    """Batch norm of one vector per expression."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(T, J) to (T, C).
+        """(T, C) to the same shape.
 
         Raises:
             ValueError: A single expression in training, which has no batch statistics.
@@ -36,6 +33,25 @@ class LinearNormReLU(nn.Sequential):
                 "1 expression in a training step: the batch norm over sentences needs at least 2; use larger batches"
             )
         return super().forward(x)
+
+
+class LinearNormReLU(nn.Sequential):
+    """Linear without a bias, batch norm, ReLU on one vector per expression: (T, J) to (T, C)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Linear(inputs, outputs, bias=False), SentenceNorm(outputs), nn.ReLU())
+
+
+def check_widths(grid: tuple[int, int], widths: tuple[int, int, int], heads: int) -> None:
+    """Refuses a neck on which no decoder with that many heads, and no query generation on that grid, can be built.
+
+    Raises:
+        ValueError: A number is not positive, or the middle width cannot be split.
+    """
+    if min(*grid, *widths, heads) < 1:
+        raise ValueError(f"grid {grid}, neck {widths}, heads {heads}: positive numbers are accepted")
+    if widths[1] % 4 or widths[1] % heads:
+        raise ValueError(f"neck {widths}: its middle width must be a multiple of 4 and of {heads} heads")
 
 
 def double(x: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from refseg.layers.attention import masked_mean
 from refseg.layers.fused_swin import EncoderOutput, FusedSwin
 from refseg.layers.fusion import PWAM, VLF, instance_norm
 from refseg.layers.heads import dynamic_conv, upsampler
-from refseg.layers.neck import FusionNeck, LinearNormReLU, conv_norm_relu
+from refseg.layers.neck import FusionNeck, LinearNormReLU, check_widths, conv_norm_relu
 from refseg.layers.pixel_transformer import PixelTransformerLayer
 from refseg.layers.positions import sine_line, sine_plane
 from refseg.layers.queries import QueryGeneration, attend_words, fit_grid
@@ -127,10 +127,7 @@ class CRFormerConfig:
             raise ValueError(
                 f"fusion_stages {self.fusion_stages}: some of 1, 2 and 3, and 4, in this order, are accepted"
             )
-        if min(self.grid) < 1 or min(self.neck) < 1 or self.heads < 1:
-            raise ValueError(f"grid {self.grid}, neck {self.neck}, heads {self.heads}: positive numbers are accepted")
-        if self.neck[1] % 4 or self.neck[1] % self.heads:
-            raise ValueError(f"neck {self.neck}: its middle width must be a multiple of 4 and of {self.heads} heads")
+        check_widths(self.grid, self.neck, self.heads)
         if self.recon_weight < 0:
             raise ValueError(f"recon_weight {self.recon_weight}: 0 or more is accepted")
 
@@ -381,11 +378,13 @@ class CRFormer(SwinBertSegmenter):
         found = super().inert
         if self.config.encoder_output == "residual_ln":
             found["encoder.norms.2.bias"] = "moves all cells alike, which the neck's first batch norm takes out"
+        only_recon = not (self.config.neck_text or self.config.head == "sentence_kernel")  # reads the sentence
         if self.recon is not None and self.config.recon_detach_target:
-            found["recon.project.*"] = found["recon.sentence_in.*"] = "only the target reads it, which is detached"
-            if not (self.config.neck_text or self.config.head == "sentence_kernel"):
-                found["sentence_in.*"] = "only the target reads it, which is detached"
-        elif self.config.recon == "released" and not (self.config.neck_text or self.config.head == "sentence_kernel"):
+            detached = "only the target reads it, which is detached"
+            found |= {"recon.project.*": detached, "recon.sentence_in.*": detached}
+            if only_recon:
+                found["sentence_in.*"] = detached
+        elif self.config.recon == "released" and only_recon:
             found["sentence_in.bias"] = "taken out by the batch norm of the reconstruction"
         names = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
         found = {pattern: why for pattern, why in found.items() if any(fnmatch(name, pattern) for name in names)}

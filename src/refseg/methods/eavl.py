@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from refseg.encoders.clip import ClipResNet, ClipResNetConfig, ClipText, ClipTextConfig, ClipViT, ClipViTConfig
 from refseg.geometry import crop_logits, pad_to_multiple
-from refseg.layers.heads import dynamic_conv, upsampler
-from refseg.layers.neck import FusionNeck, conv_norm_relu
+from refseg.layers.heads import UpsamplerStyle, dynamic_conv, upsampler
+from refseg.layers.neck import FusionNeck, check_widths, conv_norm_relu
 from refseg.layers.pixel_transformer import PixelTransformer
 from refseg.layers.positions import sine_line, sine_plane
 from refseg.layers.queries import QueryGeneration
@@ -78,7 +78,7 @@ class EAVLConfig:
     ffn: int
     dropout: float
     extra_norms: bool
-    upsampler: Literal["paper", "cris"]
+    upsampler: UpsamplerStyle
     aligner: Literal["dynamic", "fixed"]
     kernel_relu: bool
     estimator: Literal["paper", "lean", "off"]
@@ -96,10 +96,7 @@ class EAVLConfig:
         for field in ("num_queries", "decoder_layers", "heads"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} {getattr(self, field)}: at least 1 is needed")
-        if min(self.grid) < 1 or min(self.neck) < 1:
-            raise ValueError(f"grid {self.grid}, neck {self.neck}: positive numbers are accepted")
-        if self.neck[1] % 4 or self.neck[1] % self.heads:
-            raise ValueError(f"neck {self.neck}: its middle width must be a multiple of 4 and of {self.heads} heads")
+        check_widths(self.grid, self.neck, self.heads)
         if self.head_lr_mult <= 0:
             raise ValueError(f"head_lr_mult {self.head_lr_mult}: a positive number is accepted")
         if self.aligner == "fixed" and self.kernel_relu:

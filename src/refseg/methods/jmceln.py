@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from refseg.encoders.clip import ClipResNet, ClipResNetConfig, ClipText, ClipTextConfig
 from refseg.encoders.swin import WindowSelfAttention, unwindows, windows
 from refseg.geometry import crop_logits, pad_to_multiple
-from refseg.layers.neck import double
+from refseg.layers.neck import SentenceNorm, double
 from refseg.layers.positions import sine_grid
 from refseg.layers.switch_norm import SwitchNorm2d
 from refseg.losses import class_losses
@@ -123,7 +123,7 @@ class Neck(nn.Module):
         super().__init__()
         # In the paper's letters W_v1 to W_v3, W_s, and W_m2, W_m1.
         self.maps = nn.ModuleList(conv_norm_act(c, width, 1, slope) for c in channels)
-        self.sentence = nn.Sequential(nn.Linear(joint, width, bias=False), nn.BatchNorm1d(width), nn.LeakyReLU(slope))
+        self.sentence = nn.Sequential(nn.Linear(joint, width, bias=False), SentenceNorm(width), nn.LeakyReLU(slope))
         self.merges = nn.ModuleList(conv_norm_act(2 * width, width, 1, slope) for _ in range(2))
 
     def project(self, maps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -275,10 +275,6 @@ class JMCELN(ClipSegmenter):
             ValueError: A single expression in training, which has no batch statistics.
         """
         assert text.sentence is not None
-        if self.training and text.sentence.shape[0] < 2:
-            raise ValueError(
-                "1 expression in a training step: the batch norm over sentences needs at least 2; use larger batches"
-            )
         maps = (image.maps["fine"][image_index], image.maps["middle"][image_index], image.maps["deep"][image_index])
         joint = self.neck(maps, text.sentence)  # F_m, (T, C, h, w)
         refined, earlier, attention = self._reason(joint, details)

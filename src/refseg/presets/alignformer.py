@@ -11,7 +11,8 @@ from refseg.losses import CMICConfig
 from refseg.methods.alignformer import AlignFormerConfig
 from refseg.presets.base import (
     BERT_BASE,
-    COMPACT_INPUT,
+    COMPACT_DECODER,
+    COMPACT_FPN_NOTE,
     COMPACT_START,
     PAPER_INPUT,
     PAPER_RECIPE,
@@ -22,8 +23,10 @@ from refseg.presets.base import (
     Preset,
     ablation,
     compact_bert,
+    compact_pixel_decoder,
     compact_preset,
     compact_swin,
+    printed,
 )
 
 PAPER = Preset(
@@ -98,25 +101,19 @@ def presets() -> list[Preset]:
         PAPER.model,
         swin=compact_swin(),
         bert=compact_bert(),
-        pixel_decoder=replace(
-            PAPER.model.pixel_decoder, width=64, layers=3, heads=4, ffn=256, mask_features="fpn", l2va_ffn_width=256,
-            max_tokens=COMPACT_INPUT.max_tokens,
-        ),
-        decoder=PrototypeConfig(layers=3, heads=4, ffn=384, self_attention=False),
+        pixel_decoder=compact_pixel_decoder(PAPER.model.pixel_decoder),
+        decoder=COMPACT_DECODER,
         loss_resolution="full",
         dice_weight=1.0,
     )  # fmt: skip
-    note = "Differs from the paper beyond its widths: stride-4 features by FPN, loss at full size, Dice term."
-    compact = compact_preset("alignformer", model, note, COMPACT_START)
+    compact = compact_preset("alignformer", model, COMPACT_FPN_NOTE, COMPACT_START)
     every = [PAPER, compact]
     swin_s = replace(PAPER, model=replace(PAPER.model, swin=SWIN_S), encoders=SWIN_S_BERT)
     for row, (changes, numbers, table, note) in ROWS.items():
-        printed = {
-            f"refcoco {split} {metric}": number
-            for split, of_split in zip(("val", "testA", "testB"), numbers, strict=True)
-            for metric, number in zip(("P@0.5", "P@0.7", "P@0.9", "oIoU", "mIoU"), of_split, strict=True)
-        }
-        every.append(ablation(swin_s, row, changes, f"AlignFormer {table}", printed, note))
+        scores: dict[str, float] = {}
+        for split, of_split in zip(("val", "testA", "testB"), numbers, strict=True):
+            scores |= printed(f"refcoco {split}", ("P@0.5", "P@0.7", "P@0.9", "oIoU", "mIoU"), of_split)
+        every.append(ablation(swin_s, row, changes, f"AlignFormer {table}", scores, note))
         if changes:  # the compact version has one backbone, so that the full model needs no row of its own
             every.append(ablation(compact, row, changes, f"AlignFormer {table}", note=note))
     return every

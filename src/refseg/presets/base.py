@@ -12,6 +12,8 @@ from refseg.encoders.bert import BertConfig
 from refseg.encoders.clip import ClipResNetConfig, ClipTextConfig, ClipViTConfig
 from refseg.encoders.swin import SwinConfig
 from refseg.encoders.tokenizer import Tokenizer, small_wordpiece
+from refseg.layers.pixel_decoder import PixelDecoderConfig
+from refseg.layers.prototype import PrototypeConfig
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,9 @@ PAPER_RECIPE = Recipe(
     steps=40 * 1325, images_per_batch=32, expressions_per_image=1, lr=5e-5, weight_decay=0.01, warmup=0, power=0.9,
     clip=0.0, select="oIoU",
 )  # fmt: skip
+COMPACT_DECODER = PrototypeConfig(layers=3, heads=4, ffn=384, self_attention=False)
+COMPACT_FPN_NOTE = "Differs from the paper beyond its widths: stride-4 features by FPN, loss at full size, Dice term."
+ROW_METRICS = ("mIoU", "P@0.5", "P@0.6", "P@0.7", "P@0.8", "P@0.9")  # of EAVL's and CRFormer's ablations
 COMPACT_START = "lgformer-shapes"  # learned from scratch; its Swin and BERT are where the others of its kind start
 COMPACT_RECIPE = Recipe(
     steps=6500, images_per_batch=16, expressions_per_image=2, lr=1e-3, weight_decay=0.01, warmup=200, power=0.9,
@@ -192,6 +197,14 @@ def compact_bert() -> BertConfig:
     )  # fmt: skip
 
 
+def compact_pixel_decoder(paper: PixelDecoderConfig) -> PixelDecoderConfig:
+    """The pixel decoder of the compact versions: small widths, and an FPN for small targets."""
+    return replace(
+        paper, width=64, layers=3, heads=4, ffn=256, mask_features="fpn", l2va_ffn_width=256,
+        max_tokens=COMPACT_INPUT.max_tokens,
+    )  # fmt: skip
+
+
 def compact_clip(side: int) -> ClipTowers:
     """The two towers of the compact versions that follow CLIP, for square inputs; they learn from scratch."""
     text = ClipTextConfig(
@@ -213,6 +226,11 @@ def compact_preset(method: str, model: Any, note: str, start: str = "") -> Prese
     source = f"{method}, small widths, on RefShapes"
     encoders = Encoders(packaged=start) if start else None
     return Preset(f"{method}-shapes", method, model, COMPACT_INPUT, COMPACT_RECIPE, encoders, source, note=note)
+
+
+def printed(where: str, metrics: tuple[str, ...], numbers: tuple[float, ...]) -> dict[str, float]:
+    """Scores as a preset holds them: the numbers of one table row, of the data set and split `where`."""
+    return {f"{where} {metric}": number for metric, number in zip(metrics, numbers, strict=True)}
 
 
 def override(config: Any, changes: Mapping[str, Any]) -> Any:

@@ -12,6 +12,7 @@ from refseg.presets.base import (
     COMPACT_START,
     PAPER_INPUT,
     PAPER_RECIPE,
+    ROW_METRICS,
     SWIN_B,
     SWIN_B_BERT,
     Preset,
@@ -20,6 +21,7 @@ from refseg.presets.base import (
     compact_preset,
     compact_swin,
     override,
+    printed,
 )
 
 RECIPE_NOTE = (
@@ -153,9 +155,8 @@ def presets() -> list[Preset]:
     # 25 epochs of the 42,278 references of RefCOCO+.
     short = replace(PAPER, recipe=replace(PAPER.recipe, steps=25 * 1321))
     for row, (changes, numbers, table, note) in ROWS.items():
-        metrics = ("mIoU", "P@0.5", "P@0.6", "P@0.7", "P@0.8", "P@0.9")
-        printed = {f"refcoco+ testA {metric}": x for metric, x in zip(metrics, numbers, strict=True)} if numbers else {}
-        every.append(ablation(short, row, changes, f"CRFormer {table}", printed, f"{RECIPE_NOTE} {note}".strip()))
+        scores = printed("refcoco+ testA", ROW_METRICS, numbers) if numbers else {}
+        every.append(ablation(short, row, changes, f"CRFormer {table}", scores, f"{RECIPE_NOTE} {note}".strip()))
         if changes == {"num_queries": 8}:  # the compact version itself; the paper's number is its row
             every.append(ablation(compact, "queries-24", {"num_queries": 24}, f"CRFormer {table}"))
         elif changes:  # the compact version has one schedule

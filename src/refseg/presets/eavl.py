@@ -14,12 +14,14 @@ from refseg.presets.base import (
     CLIP_VIT_B16,
     CLIP_VIT_L14,
     COMPACT_INPUT,
+    ROW_METRICS,
     ClipTowers,
     Preset,
     Recipe,
     ablation,
     compact_clip,
     compact_preset,
+    printed,
 )
 
 # Sec. 4.1: Adam, which AdamW without weight decay is (none is mentioned), 1e-5, polynomial decay, 100 epochs of 42,404
@@ -63,10 +65,10 @@ def _paper(towers: ClipTowers, scores: tuple[float, ...], note: str = "") -> Pre
         "refcoco val", "refcoco testA", "refcoco testB", "refcoco+ val", "refcoco+ testA", "refcoco+ testB",
         "refcocog-umd val", "refcocog-umd test",
     )  # fmt: skip
-    printed = {f"{split} mIoU": score for split, score in zip(splits, scores, strict=True)} if scores else {}
+    main = {f"{split} mIoU": score for split, score in zip(splits, scores, strict=True)} if scores else {}
     inputs = replace(CLIP_INPUT, size=(480, 480), max_tokens=17)
     full = f"{METRIC} 17 tokens; 22 for RefCOCOg. {note}".strip()
-    return Preset("eavl", "eavl", model, inputs, RECIPE, towers.encoders, "EAVL Table 1", printed, full)
+    return Preset("eavl", "eavl", model, inputs, RECIPE, towers.encoders, "EAVL Table 1", main, full)
 
 
 PAPER = _paper(CLIP_RN101, (70.65, 73.81, 66.62, 63.42, 68.26, 54.71, 60.93, 61.24))
@@ -127,9 +129,8 @@ def presets() -> list[Preset]:
     every.append(ablation(compact, "vit", vit, "EAVL Table 1", note="A small vision transformer instead of a ResNet."))
     rn50 = replace(_paper(CLIP_RN50, ()), recipe=replace(RECIPE, steps=50 * 660))
     for row, (changes, numbers, table, note) in ROWS.items():
-        metrics = ("mIoU", "P@0.5", "P@0.6", "P@0.7", "P@0.8", "P@0.9")
-        printed = {f"refcoco+ testA {metric}": x for metric, x in zip(metrics, numbers, strict=True)}
-        every.append(ablation(rn50, row, changes, f"EAVL {table}", printed, f"{METRIC} {note}".strip()))
+        scores = printed("refcoco+ testA", ROW_METRICS, numbers)
+        every.append(ablation(rn50, row, changes, f"EAVL {table}", scores, f"{METRIC} {note}".strip()))
         if changes == {"num_queries": 8}:  # the compact version itself; the paper's number is its row
             every.append(ablation(compact, "queries-24", {"num_queries": 24}, f"EAVL {table}"))
         elif changes:  # the compact version has one backbone

@@ -17,6 +17,7 @@ from refseg.presets.base import (
     ablation,
     compact_clip,
     compact_preset,
+    printed,
 )
 
 
@@ -109,8 +110,7 @@ def presets() -> list[Preset]:
     compact = compact_preset("jmceln", model, note)
     every = [PAPER, compact]
     for row, (changes, numbers, note) in ROWS.items():
-        names = ("mIoU", "P@0.5", "P@0.9")
-        printed = {f"refcoco testB {name}": number for name, number in zip(names, numbers, strict=True)}
-        every.append(ablation(PAPER, row, changes, "JMCELN Table 2", printed, note))
+        scores = printed("refcoco testB", ("mIoU", "P@0.5", "P@0.9"), numbers)
+        every.append(ablation(PAPER, row, changes, "JMCELN Table 2", scores, note))
         every.append(ablation(compact, row, changes, "JMCELN Table 2", note=note))
     return every

@@ -10,7 +10,8 @@ from refseg.layers.prototype import PrototypeConfig
 from refseg.methods.lgformer import LGFormerConfig
 from refseg.presets.base import (
     BERT_BASE,
-    COMPACT_INPUT,
+    COMPACT_DECODER,
+    COMPACT_FPN_NOTE,
     PAPER_INPUT,
     PAPER_RECIPE,
     SWIN_B,
@@ -18,6 +19,7 @@ from refseg.presets.base import (
     Preset,
     ablation,
     compact_bert,
+    compact_pixel_decoder,
     compact_preset,
     compact_swin,
     override,
@@ -103,16 +105,12 @@ def presets() -> list[Preset]:
         PAPER.model,
         swin=compact_swin(),
         bert=compact_bert(),
-        pixel_decoder=replace(
-            PAPER.model.pixel_decoder, width=64, layers=3, heads=4, ffn=256, mask_features="fpn", l2va_ffn_width=256,
-            max_tokens=COMPACT_INPUT.max_tokens,
-        ),
-        prototype=PrototypeConfig(layers=3, heads=4, ffn=384, self_attention=False),
+        pixel_decoder=compact_pixel_decoder(PAPER.model.pixel_decoder),
+        prototype=COMPACT_DECODER,
         loss_resolution="full",
         dice_weight=1.0,
     )  # fmt: skip
-    note = "Differs from the paper beyond its widths: stride-4 features by FPN, loss at full size, Dice term."
-    compact = compact_preset("lgformer", model, note)
+    compact = compact_preset("lgformer", model, COMPACT_FPN_NOTE)
     every = [PAPER, released, compact]
     for row, (changes, scores, table, note) in ROWS.items():
         printed = {f"refcoco+ val {metric}": number for metric, number in scores.items()}
