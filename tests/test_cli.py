@@ -225,7 +225,17 @@ def unwritable(tmp_path):
         (("train", "lgformer", "--out", "OUT", "--data", "refshapes", "--encoders", "NONE"), "holds no folder"),
         (("train", "eavl", "--out", "OUT"), "preset 'eavl': is trained on photos; --data with a data set"),
         (("train", "lgformer-shapes", "--out", "OUT", "--data", "x"), "data 'x': unknown"),
-        (("train", "lgformer-shapes"), "--out"),
+        (("train", "lgformer-shapes"), "--out DIR with the folder of the run is needed"),
+        (("train", "lgformer-shapes", "--out", "OUT", "--precision", "int8"), "accepted are fp32, bf16, fp16"),
+        (("train", "lgformer-shapes", "--out", "OUT", "--gpu-memory", "24"), "--plan is accepted"),
+        (("train", "lgformer-shapes", "--out", "OUT", "--set", "lr=1"), "--set 'lr=1': KEY=VALUE is accepted"),
+        (("train", "lgformer-shapes", "--out", "OUT", "--steps", "1", "--epochs", "1"), "one of the two is accepted"),
+        (("train", "lgformer-shapes", "--out", "OUT", "--epochs", "1"), "has no end; --steps is accepted"),
+        (("train", "lgformer-shapes", "--out", "OUT", "--init", "nothing"), "model 'nothing': not found"),
+        (("train", "lgformer-shapes", "--out", "OUT", "--resume"), "no checkpoint to resume from"),
+        (("train", "lgformer-shapes", "--out", "OUT", "--accumulate", "99"), "at most 16 parts, one per image of a"),
+        (("train", "lgformer-shapes", "--out", "OUT", "--data", "refshapes", "--data", "NONE"), "unknown"),
+        (("train", "lgformer-shapes", "--plan", "--gpus", "99"), "99 processes: 1 to 16"),
         (("convert", "eavl", "NONE", "OUT"), "method 'eavl': there is no converter; lavt is accepted"),
         (("convert", "lavt", "NONE", "OUT"), "NONE: no such file"),
         (("convert", "lavt", "TEXT", "OUT"), "TEXT: not a checkpoint of tensors alone"),
@@ -245,7 +255,7 @@ def test_bad_input_is_one_line_and_exit_code_2(refseg, model, photo, tmp_path, a
     if arguments:
         assert err.startswith("refseg: ") and err.count("\n") == 1
         assert not said
-    assert not (tmp_path / "OUT" / "checkpoint.pt").exists()
+    assert not (tmp_path / "OUT" / "checkpoints").exists()
 
 
 def test_debug_shows_the_traceback(refseg):
@@ -324,12 +334,12 @@ def test_train_resume_eval_and_segment_fit_together(refseg, photo, tmp_path, mon
 
     monkeypatch.setattr(loop, "take_step", interrupted)
     code, _, err = refseg(*arguments)
-    assert code == 130 and "interrupted" in err and (out / "checkpoint.pt").is_file()
+    assert code == 130 and "interrupted" in err and list((out / "checkpoints").iterdir())
     monkeypatch.setattr(loop, "take_step", step)
     code, _, err = refseg(*arguments)
     assert code == 2 and "holds a run already" in err
     code, said, _ = refseg(*arguments, "--resume")
-    assert code == 0 and "trained 2 steps" in said
+    assert code == 0 and said.startswith("trained; the weights are in ")
     assert refseg("eval", out / "best", "--limit", 2, "--json")[0] == 0
     assert refseg("segment", photo, "red", "--model", out / "last", "--out", tmp_path)[0] == 0
 
@@ -351,6 +361,51 @@ def test_version_and_help(refseg):
     assert refseg("--version")[1].strip() == package.__version__
     code, said, _ = refseg("--help")
     assert code == 0 and all(command in said for command in ("segment", "eval", "train", "models"))
+
+
+def test_a_plan_says_what_training_takes_and_trains_nothing(refseg, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ("--gpu-memory", "24", "--set", "recipe.lr=1e-4", "--steps", 10, "--json")
+    code, said, err = refseg("train", "alignformer", "--plan", *options)
+    plan = json.loads(said)
+    assert code == 0 and not err and not list(tmp_path.iterdir())
+    assert (
+        plan["preset"] == "alignformer"
+        and plan["changed"] == ["recipe"]
+        and plan["steps"] == 10
+        and plan["groups"][0]["lr"] == 1e-4
+    )
+    assert plan["gpu"]["fits"] and plan["gpu"]["accumulate"] > 1 and plan["expressions_per_step"] == 32
+    code, said, _ = refseg("train", "lgformer-shapes", "--plan", "--data", "refshapes")
+    assert code == 0 and "lgformer-shapes" in said and "--accumulate" in said
+
+
+def test_training_options_reach_the_run(refseg, tmp_path):
+    """One tiny run with all of them; each is tested where it is made."""
+    data = tmp_path / "data"
+    for split in ("train", "val"):
+        refseg("data", "export", "refshapes", tmp_path / split, "--split", split, "--limit", 3)
+    rows = []
+    for split in ("train", "val"):
+        own = [json.loads(line) for line in (tmp_path / split / "data.jsonl").read_text().splitlines()]
+        rows += [row | {"image": f"../{split}/{row['image']}"} for row in own]
+    data.mkdir()
+    (data / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = ("--set", "recipe.images_per_batch=2", "--set", "input.size=[64, 64]", "--workers", 0, "--device", "cpu")
+    code, said, err = refseg(
+        "train", "lgformer-shapes", "--out", tmp_path / "run", "--data", data, "--epochs", 2, "--init", "lavt-shapes",
+        "--precision", "bf16", "--accumulate", 2, "--gradient-checkpointing", "--ema", 0.9, "--keep", 1,
+        "--save-every", 1, "--eval-batch", 1, "--eval-limit", 2, "--tensorboard", *small,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "--init lavt-shapes: " in err and "tensors are new" in err
+    training = json.loads((tmp_path / "run" / "best" / "config.json").read_text())["training"]
+    assert (training["precision"], training["ema"], training["steps"]) == ("bf16", 0.9, 2)
+    assert training["source"] == "weights of lavt-shapes" and training["data"] == str(data)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002.pt"]
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    config = json.loads((tmp_path / "run" / "best" / "config.json").read_text())
+    assert config["input"]["size"] == [64, 64]
 
 
 def test_runs_as_a_module_and_says_errors_on_stderr_only(tmp_path):

@@ -86,6 +86,14 @@ def test_refer_is_reproducible_and_prints_its_summary(refseg, coco, tmp_path):
         (("check", "PHOTOS", "--tokenizer", "COCO"), "not a tokenizer"),
         (("check", "PHOTOS", "--train-list", "NONE"), "NONE: cannot be read"),
         (("check",), "ROOT"),
+        (
+            ("export", "refshapes", "OUT", "--split", "val", "--limit", "1", "--name", "mine"),
+            "--layout refer is accept",
+        ),
+        (
+            ("export", "refshapes", "OUT", "--split", "val", "--limit", "1", "--layout", "refer", "--name", "a/b"),
+            "name 'a/b': letters, digits and +, - or _ are accepted",
+        ),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(refseg, coco, tmp_path, arguments, message):
@@ -142,3 +150,45 @@ def test_check_counts_a_tokenizers_tokens_against_its_models_limits(refseg, brok
 def test_commands_are_listed(refseg):
     code, said, _ = refseg("--help")
     assert code == 0 and "refer" in said and "check" in said
+
+
+def test_export_in_the_layout_refer_is_called_as_the_data_or_as_asked(refseg, tmp_path):
+    arguments = ("--split", "val", "--limit", 2, "--layout", "refer")
+    code, said, _ = refseg("export", "refshapes", tmp_path / "root", *arguments)
+    assert code == 0 and str(tmp_path / "root" / "refshapes" / "refs(refseg).p") in said
+    code, said, _ = refseg("export", "refshapes", tmp_path / "root", *arguments, "--name", "mine+2")
+    made = tmp_path / "root" / "mine+2" / "refs(refseg).p"
+    assert code == 0 and str(made) in said
+    data = open_data(str(made.parent), "val")
+    assert data.name == "mine+2-refseg" and len(data) == 2
+
+
+def test_a_name_that_the_layout_refer_does_not_allow_asks_for_another(refseg, coco, tmp_path):
+    own = tmp_path / "my data.v2"
+    assert refseg("refer", coco, tmp_path / "photos", own, "--limit", 1)[0] == 0
+    export = ("export", own, tmp_path / "root", "--layout", "refer")
+    code, said, err = refseg(*export)
+    assert code == 2 and not said and "name 'my data.v2': letters, digits" in err and "--name" in err
+    assert not (tmp_path / "root").exists()
+    assert refseg(*export, "--name", "v2")[0] == 0 and (tmp_path / "root" / "v2" / "instances.json").is_file()
+
+
+def test_a_malformed_row_of_a_published_layout_is_printed_and_is_an_error(refseg, tmp_path):
+    assert refseg("export", "refshapes", tmp_path, "--split", "val", "--limit", 2, "--layout", "refer")[0] == 0
+    path = tmp_path / "refshapes" / "instances.json"
+    content = json.loads(path.read_text())
+    del content["annotations"][0]["image_id"]
+    path.write_text(json.dumps(content))
+    code, said, _ = refseg("check", tmp_path, "--json", "--fast")
+    (finding,) = [finding for finding in json.loads(said)["findings"] if finding["name"] == "unreadable rows"]
+    assert code == 1 and finding["count"] == 2  # the annotation, and the reference that means it
+    assert "annotation 1: image_id is missing" in finding["examples"][0]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "as_json", "drawn"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_progress_is_for_people_at_a_terminal(refseg, broken, monkeypatch, terminal, as_json, drawn):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    _, said, err = refseg("check", broken, *["--json"] * as_json)
+    assert ("checking" in err) == drawn and "checking" not in said

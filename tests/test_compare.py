@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from refseg.compare import compare, comparison_table
+from refseg.data.identity import DataIdentity
 from refseg.metrics import Scored, Scores
 from refseg.protocols import GRES, ORIGINAL
 from refseg.reporting.build import Origin, make_report, with_results
@@ -84,6 +85,30 @@ def test_what_cannot_be_compared_is_refused(tmp_path, changes, protocol, pairs, 
     with pytest.raises(ValueError, match=message) as refused:
         compare(a, b)
     assert "\n" not in str(refused.value)
+
+
+def test_the_same_data_under_another_name(tmp_path):
+    place = tmp_path / "birds"
+    place.mkdir()
+    (place / "data.jsonl").write_text("{}")
+    here = DataIdentity("birds", "birds", str(place / "data.jsonl"))
+    a = evaluation(tmp_path / "a", some(), data="birds", identity=here)
+    b = evaluation(tmp_path / "b", some(), data=str(place), identity=replace(here, data=str(place)))
+    assert compare(a, b, resamples=20)["ties"] == 60
+    old = evaluation(tmp_path / "old", some())
+    for path, spelled in ((a, None), (old, str(place))):  # as a report was before it said which file
+        report = json.loads((path / "report.json").read_text())
+        kept = {name: value for name, value in report.items() if name not in ("data_name", "data_file")}
+        if spelled:
+            (path / "report.json").write_text(json.dumps(kept | {"data": spelled}))
+    assert compare(old, b, resamples=20)["ties"] == 60
+    other = tmp_path / "cats"
+    other.mkdir()
+    (other / "data.jsonl").write_text("[]")
+    there = DataIdentity(str(other), "cats", str(other / "data.jsonl"))
+    c = evaluation(tmp_path / "c", some(), data=str(other), identity=there)
+    with pytest.raises(ValueError, match="data 'birds' .*birds/data.jsonl. and '.*cats' .*cats/data.jsonl.; eval"):
+        compare(a, c)
 
 
 def test_what_is_no_report_is_refused(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "refseg"
 LAYERS = [
-    {"types", "protocols", "geometry"},
+    {"types", "protocols", "geometry", "progress"},
     {"encoders", "layers", "losses", "metrics", "data"},
     {"methods"},
     {"presets"},
@@ -94,4 +94,5 @@ def test_training_on_refshapes_needs_only_the_small_set_of_packages():
     for path in MODULES:
         if str(path.relative_to(SOURCE)).startswith(parts):
             top = {name.split(".")[0] for name in imports(path)}
-            assert top <= allowed | set(sys.stdlib_module_names), path
+            launched = {"accelerate"} if path.stem == "processes" else set()  # when a launcher started several
+            assert top <= allowed | launched | set(sys.stdlib_module_names), path

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from refseg.data.identity import DataIdentity
+from refseg.data.questions import Question
 from refseg.data.rle import decode_rle, encode_rle
 from refseg.data.shapes import RefShapes
 from refseg.data.transforms import InputConfig, logits_to_masks
-from refseg.evaluation import Answer, Question, evaluate
+from refseg.evaluation import Answer, evaluate
 from refseg.predictions import PredictionFile, PredictionWriter, make_header, score_predictions
 from refseg.predictor import Predictor
 from refseg.protocols import CRIS, GRES, LAVT, LISA, ORIGINAL, PROTOCOLS, Protocol
@@ -25,11 +27,12 @@ class Short(RefShapes):
 
 
 DATA = Short("refshapes", "val")
+IDENTITY = DataIdentity("refshapes", "refshapes")
 COUNT = sum(len(DATA[i].expressions) for i in range(6))
 
 
 def write(path, protocol=ORIGINAL, **changes):
-    header = make_header(PREDICTOR, "tiny", "refshapes", "val", "true", None, protocol) | changes
+    header = make_header(PREDICTOR, "tiny", IDENTITY, "val", "true", None, protocol) | changes
     writer = PredictionWriter(path, header)
     scores, _ = evaluate(PREDICTOR, DATA, protocol=protocol, known=writer.known, keep=writer.keep, images_per_batch=2)
     writer.finish()
@@ -140,7 +143,7 @@ def test_what_is_no_predictions_file_is_refused(tmp_path, content, message):
 def test_a_run_that_was_killed_goes_on_behind_its_last_whole_line(tmp_path, monkeypatch):
     whole, _ = write(tmp_path / "whole.jsonl")
     path = tmp_path / "predictions.jsonl"
-    header = make_header(PREDICTOR, "tiny", "refshapes", "val", "true", None, ORIGINAL)
+    header = make_header(PREDICTOR, "tiny", IDENTITY, "val", "true", None, ORIGINAL)
     writer = PredictionWriter(path, header)
 
     def stop_at_the_third(question, answer):

@@ -73,12 +73,16 @@ def test_broken_unicode_is_refused(predictor):
 
 def test_many_expressions_are_answered_in_parts(predictor, monkeypatch):
     texts = ["red", "blue", "left", "big", "small"]
-    whole = predictor(image(), texts, details=True)
-    monkeypatch.setattr("refseg.predictor.AT_ONCE", 2)
-    parts = predictor(image(), texts, details=True)
-    for a, b in zip(whole, parts, strict=True):
-        np.testing.assert_allclose(a.logits, b.logits, rtol=1e-3, atol=1e-5)
-        assert a.details["prototype"].shape == b.details["prototype"].shape
+    shown, (whole,) = predictor.network_logits([image()], [texts], details=True)
+    passes = []
+    encode = predictor.network.encode_text
+    monkeypatch.setattr(
+        predictor.network, "encode_text", lambda ids, mask: passes.append(len(ids)) or encode(ids, mask)
+    )
+    again, (parts,) = predictor.network_logits([image()], [texts], details=True, at_once=2)
+    assert passes == [2, 2, 1]
+    torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-5)
+    assert {name: x.shape for name, x in again.items()} == {name: x.shape for name, x in shown.items()}
 
 
 def test_a_long_expression_is_cut_with_a_warning(predictor):

@@ -26,6 +26,7 @@ def test_built_in_protocols_have_the_published_choices():
         "lisa": ("original", 0.5, 1, 1e-5, ">=", "plain"),
         "gres": ("original", 0.5, 1, 0, ">=", "gres"),
     }
+    assert [name for name, p in PROTOCOLS.items() if p.beyond == "zero"] == ["cris"]
     assert PROTOCOLS["cris"].resized == "probabilities" and PROTOCOLS["cris"].interpolation == "bicubic"
 
 
@@ -35,6 +36,7 @@ def test_the_line_says_every_field():
     for said in ("odd", "network size", "bicubic", "probability >= 0.36, then mask resized", "both empty 0.25",
                  "U + 0.001", "IoU > X", "gres", "below 50 pixels", "gIoU, N_acc"):  # fmt: skip
         assert said in odd.line
+    assert "0 beyond the input" in CRIS.line and "beyond" not in odd.line
     assert "\n" not in odd.line and "bicubic with aligned corners, through network size" in CRIS.line
 
 
@@ -66,6 +68,7 @@ def test_a_file_defines_a_protocol_and_leaves_the_rest_as_in_original(tmp_path):
         ('{"name": "m", "resized": "masks"}', "resized 'masks': unknown; accepted are logits, probabilities"),
         ('{"name": "m", "metrics": ["AP"]}', "metrics AP"),
         ('{"name": "m", "min_target_pixels": 0}', "min_target_pixels 0: out of range"),
+        ('{"name": "m", "beyond": "zero"}', "beyond 'zero' with resized 'logits' .* probabilities at original size"),
         ('{"name": "lavt", "threshold": 0.3}', "the name of a built-in protocol"),
     ],
 )
@@ -122,13 +125,22 @@ def test_lavt_compares_at_network_size_with_a_nearest_target():
     assert target_of(target, CONFIG, ORIGINAL) is target
 
 
-def test_cris_goes_through_network_size_with_cubics():
+def cubic_to(count, size):
+    """(count, size) weights of the cubic with a = -0.75 that brings `size` samples to `count`; outside is 0."""
+    distance = np.abs((np.arange(count)[:, None] + 0.5) * size / count - 0.5 - np.arange(size))
+    near = 1.25 * distance**3 - 2.25 * distance**2 + 1
+    far = -0.75 * distance**3 + 3.75 * distance**2 - 6 * distance + 3
+    return torch.from_numpy(np.where(distance <= 1, near, np.where(distance < 2, far, 0))).float()
+
+
+def test_cris_goes_through_network_size_with_cubics_and_fades():
     logits = 3 * torch.randn(2, 1, 4, 4)
     resize = torch.nn.functional.interpolate
     network = resize(logits.sigmoid(), (8, 8), mode="bicubic", align_corners=True)
-    own = resize(network, (19, 13), mode="bicubic", align_corners=False)[:, 0]
+    own = (cubic_to(19, 8) @ network @ cubic_to(13, 8).T)[:, 0]
     masks, probabilities = logits_to_masks(logits, (19, 13), CONFIG, CRIS)
-    assert torch.equal(masks, own > 0.35) and probabilities.min() >= 0 and probabilities.max() <= 1
+    torch.testing.assert_close(probabilities, own.clamp(0, 1), rtol=1e-4, atol=1e-5)
+    assert torch.equal(masks[(own - 0.35).abs() > 1e-4], own[(own - 0.35).abs() > 1e-4] > 0.35)
     boxed, _ = logits_to_masks(logits, (8, 8), BOXED, CRIS)  # an image of the network's own size is not moved
     assert torch.equal(boxed, network[:, 0] > 0.35)
 

@@ -5,12 +5,17 @@ import io
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from refseg.data.export import export_jsonl
+from refseg.data.questions import ask
+from refseg.data.sets import open_data
 from refseg.data.shapes import RefShapes
 from refseg.metrics import Scored, Scores
 from refseg.predictor import Predictor
@@ -44,6 +49,11 @@ class Evil:
 class Short(RefShapes):
     def __len__(self):
         return 8
+
+
+class Two(RefShapes):
+    def __len__(self):
+        return 2
 
 
 DATA = Short("refshapes", "val")
@@ -255,3 +265,83 @@ def test_another_evaluation_is_not_overwritten(tmp_path):
         evaluation_report(predictor, DATA, replace(ORIGIN, model="other"), ORIGINAL, tmp_path)
     assert (tmp_path / "predictions.jsonl").read_bytes() == before
     evaluation_report(predictor, DATA, ORIGIN, ORIGINAL, tmp_path)  # the same once more
+
+
+def test_predictions_are_scored_on_the_data_that_they_are_about(tmp_path, folder, monkeypatch):
+    out, report = folder
+    assert report["data"] == report["data_name"] == "refshapes" and report["data_file"] is None
+    for path in (out / "predictions.jsonl", out / "scores"):
+        with pytest.raises(
+            ValueError, match="--data 'refshapes.': the predictions were made on 'refshapes'; that data"
+        ):
+            predictions_report(path, Short("refshapes+", "val"), replace(ORIGIN, data="refshapes+"), ORIGINAL)
+        with pytest.raises(ValueError, match="--split 'testA': the predictions were made on 'val'"):
+            predictions_report(path, DATA, replace(ORIGIN, split="testA"), ORIGINAL)
+    foreign = tmp_path / "theirs.jsonl"
+    header, *rows = (out / "predictions.jsonl").read_text().splitlines()
+    kept = {name: value for name, value in json.loads(header).items() if name in ("size", "threshold")}
+    foreign.write_text("\n".join([json.dumps(kept), *rows]))
+    found = predictions_report(foreign, DATA, ORIGIN, ORIGINAL)
+    assert found["mIoU"] == report["mIoU"] and found["model"] == "unknown"
+    foreign.write_text("\n".join([json.dumps(kept | {"data": 3}), *rows]))
+    with pytest.raises(ValueError, match="data 3: the name or the path"):
+        predictions_report(foreign, DATA, ORIGIN, ORIGINAL)
+
+
+def test_predictions_name_their_data_by_any_path(tmp_path, monkeypatch):
+    path = export_jsonl(Two("refshapes", "val"), tmp_path / "exported")
+    predictor = Predictor(tiny_model(), "cpu")
+    monkeypatch.chdir(tmp_path)
+    origin = replace(ORIGIN, data="exported")
+    made = evaluation_report(predictor, open_data("exported", "val"), origin, ORIGINAL, tmp_path / "out")
+    assert made["data"] == "exported" and made["data_file"] == str(path.resolve())
+    monkeypatch.chdir(tmp_path / "out")
+    for spelled in (str(path), "../exported"):
+        origin = replace(ORIGIN, data=spelled)
+        found = predictions_report(Path("predictions.jsonl"), open_data(spelled, "val"), origin, ORIGINAL)
+        assert found["mIoU"] == made["mIoU"] and found["data"] == spelled
+    export_jsonl(Two("refshapes", "testA"), tmp_path / "else")
+    (tmp_path / "else" / "data.jsonl").write_text(
+        (tmp_path / "else" / "data.jsonl").read_text().replace("testA", "val")
+    )
+    with pytest.raises(ValueError, match="--data '../else': the predictions were made on 'exported' .*data.jsonl"):
+        predictions_report(
+            Path("predictions.jsonl"), open_data("../else", "val"), replace(ORIGIN, data="../else"), ORIGINAL
+        )
+
+
+@pytest.mark.parametrize("words", ["shuffled", "swapped"])
+def test_pictures_show_the_words_that_were_asked(tmp_path, words):
+    origin = replace(ORIGIN, words=words)
+    evaluation_report(Predictor(tiny_model(), "cpu"), DATA, origin, ORIGINAL, tmp_path, save_scores=True)
+    asked = {(q.sample.image_id, text) for q in ask(DATA, words=words) for text in q.texts}
+    for path in (tmp_path / "predictions.jsonl", tmp_path / "scores"):
+        out = tmp_path / f"again-{path.stem}"
+        predictions_report(path, DATA, ORIGIN, ORIGINAL, out)
+        page = (out / "report.html").read_text(encoding="utf-8")
+        shown = re.findall(r"<q>(.*?)</q>.*?; image (\S+?)</figcaption>", page)
+        assert len(shown) >= 3 and {(image, unescape(text)) for text, image in shown} <= asked
+
+
+def test_a_large_predictions_file_is_not_read_to_see_whose_it_is(tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(json.dumps({"size": "original", "threshold": 0.5, "model": "other"}) + "\nnot JSON at all\n")
+    with pytest.raises(ValueError, match="holds predictions of 'other' that differ in"):
+        evaluation_report(Predictor(tiny_model(), "cpu"), DATA, ORIGIN, ORIGINAL, tmp_path)
+
+
+def test_memory_is_bounded_by_arguments(monkeypatch):
+    predictor = Predictor(tiny_model(), "cpu")
+    sizes = []
+    plain = predictor.network_logits
+
+    def watched(images, texts, at_once):
+        sizes.append((len(images), at_once))
+        return plain(images, texts, at_once=at_once)
+
+    monkeypatch.setattr(predictor, "network_logits", watched)
+    evaluation_report(predictor, DATA, ORIGIN, ORIGINAL, images_per_batch=3, at_once=2)
+    assert sizes == [(3, 2), (3, 2), (2, 2)]
+    sizes.clear()
+    evaluation_report(predictor, DATA, ORIGIN, ORIGINAL)
+    assert sizes == [(8, 64)]

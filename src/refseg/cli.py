@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import traceback
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from refseg.cli_data import app as data_app
+from refseg.progress import ProgressBar
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -149,6 +152,10 @@ def evaluate(
     words: Annotated[
         str, typer.Option(help="true; shuffled (of another image) or swapped (of another target): is the text read?")
     ] = "true",
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images, and expressions, that MODEL sees at a time; 16 and 64 by default."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the 95 % intervals.")] = 0,
     as_json: JsonOption = False,
     device: DeviceOption = None,
@@ -176,14 +183,15 @@ def evaluate(
     hide = as_json
     if predictions is not None:
         origin = Origin("unknown", data, split, "true", None, "predictions", {}, command, seed, overlap)
-        with _Bar("scoring", None, hidden=hide) as bar:
+        with ProgressBar("scoring", None, hidden=hide) as bar:
             report = predictions_report(predictions, samples, origin, chosen, out, bar.advance)
     else:
         assert model is not None
         predictor = _predictor(model, device)
         origin = Origin(model, data, split, words, limit, "model", predictor.model.training, command, seed, overlap)
-        with _Bar("evaluating", len(samples) if limit is None else None, hidden=hide) as bar:
-            report = evaluation_report(predictor, samples, origin, chosen, out, save_scores, bar.advance)
+        with ProgressBar("evaluating", len(samples) if limit is None else None, hidden=hide) as bar:
+            sizes = {} if batch is None else {"images_per_batch": batch, "at_once": batch}
+            report = evaluation_report(predictor, samples, origin, chosen, out, save_scores, bar.advance, **sizes)
     if as_json:
         typer.echo(json.dumps(report))
         return
@@ -217,44 +225,127 @@ def compare(
 @app.command()
 def train(
     preset: Annotated[str, typer.Argument(help="Name of a preset; `refseg models` lists them.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, last and best weights.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run: checkpoints, log, last and best weights.")
+    ] = None,
     data: Annotated[
-        str | None, typer.Option(help="As for eval; refshapes for compact presets, which learn it, else needed.")
+        list[str] | None,
+        typer.Option(
+            help="As for eval; refshapes for compact presets, which learn it, else needed. Given several times, all "
+            "are trained on, without any image of their val and test splits; val of the first chooses the best."
+        ),
     ] = None,
     images: ImagesOption = None,
     overlap: OverlapOption = "union",
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; the preset's by default.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, order and expressions.")] = 0,
-    resume: Annotated[bool, typer.Option(help="Go on where the run in --out stopped.")] = False,
+    init: Annotated[
+        str | None, typer.Option(help="Start from the weights of this model: packaged name, folder, or user/name.")
+    ] = None,
     encoders: Annotated[
         Path | None, typer.Option(help="Folder with the published encoders; see the README for their names.")
     ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; the preset's by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data, instead of --steps.")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the preset: recipe.lr=1e-4, input.max_tokens=22, ..."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, order and expressions.")] = 0,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or fp16; what `accelerate launch` was told, else fp32.")
+    ] = None,
+    accumulate: Annotated[
+        int, typer.Option(min=1, help="Divide each step into so many parts, to need less memory.")
+    ] = 1,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Need less memory and a third more time.")
+    ] = False,
+    ema: Annotated[
+        float, typer.Option(min=0, max=1, help="Score and save averaged weights, with this decay; 0 for none.")
+    ] = 0.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
-    eval_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations on val.")] = 1000,
-    eval_limit: Annotated[int, typer.Option(min=1, help="Expressions of such an evaluation.")] = 600,
+    keep: Annotated[int, typer.Option(min=1, help="How many checkpoints stay.")] = 2,
+    eval_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between evaluations on val; a pass over the data by default.")
+    ] = None,
+    eval_limit: Annotated[
+        int | None, typer.Option(min=1, help="Expressions of such an evaluation; all by default.")
+    ] = None,
+    eval_batch: Annotated[int, typer.Option(min=1, help="Images, and expressions, at a time in it.")] = 16,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 1,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write OUT/tensorboard.")] = False,
     device: DeviceOption = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what training needs and what the paper reached; train nothing.")
+    ] = False,
+    gpu_memory: Annotated[
+        float | None, typer.Option(min=0.1, help="With --plan: GB of a GPU, for which --accumulate is worked out.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="With --plan: how many of them.")] = 1,
+    as_json: JsonOption = False,
 ) -> None:
-    """Train PRESET; the best and the last weights are models that every other command takes."""
-    from refseg.predictor import pick_device
-    from refseg.presets import get_preset
-    from refseg.training.loop import Run
-    from refseg.training.loop import train as train_run
-    from refseg.weights import prepare_folder
+    """Train PRESET; the best and the last weights are models that every other command takes.
 
-    chosen = get_preset(preset)
-    if data is None:
+    `accelerate launch -m refseg train ...` trains with several processes, one per GPU, on one machine or several.
+    """
+    from refseg.presets import get_preset
+    from refseg.training.settings import with_settings
+
+    chosen = with_settings(get_preset(preset), change or [])
+    how = _precision(precision)
+    if plan:
+        from refseg.data.mixture import open_training
+        from refseg.training.plan import plan_report, plan_table
+
+        items = (
+            open_training(data, chosen.recipe.expressions_per_image == 1, _overlap(overlap), images) if data else None
+        )
+        many = None if items is None or items.train.endless else len(items.train)
+        if epochs is not None:
+            raise ValueError(
+                f"--epochs {epochs} with --plan: --steps is accepted; the plan says how many epochs that is"
+            )
+        if steps is not None:
+            chosen = replace(chosen, recipe=replace(chosen.recipe, steps=steps))
+        report = plan_report(chosen, gpu_memory, gpus, how, gradient_checkpointing, many)
+        if as_json:
+            typer.echo(json.dumps(report))
+        else:
+            from rich.console import Console
+
+            Console(width=110).print(*plan_table(report))
+        return
+    if gpu_memory is not None or gpus != 1 or as_json:
+        raise ValueError("--gpu-memory, --gpus or --json without --plan: they say what is planned; --plan is accepted")
+    if out is None:
+        raise ValueError(f"preset {preset!r}: --out DIR with the folder of the run is needed")
+    if not data:
         if not chosen.compact:
             raise ValueError(f"preset {preset!r}: is trained on photos; --data with a data set or its folder is needed")
-        data = "refshapes"
-    prepare_folder(out)
+        data = ["refshapes"]
+    from refseg.training.config import Run
+    from refseg.training.loop import train as train_run
+    from refseg.training.processes import find_processes
+
     run = Run(
-        chosen, data, out, steps or chosen.recipe.steps, seed, save_every, eval_every, eval_limit, workers,
-        str(pick_device(device)), encoders, images, _overlap(overlap),
+        preset=chosen, data=tuple(data), out=out, steps=steps, epochs=epochs, seed=seed, save_every=save_every,
+        keep=keep, eval_every=eval_every, eval_limit=eval_limit, eval_batch=eval_batch, workers=workers, device=device,
+        encoders=encoders, images=images, overlap=_overlap(overlap), init=init, precision=how, accumulate=accumulate,
+        recompute=gradient_checkpointing, ema=ema, tensorboard=tensorboard,
     )  # fmt: skip
-    with _Bar("training", run.steps) as bar:
-        train_run(run, resume, bar.at)
-    typer.echo(f"trained {run.steps} steps; the weights are in {out / 'best'} and {out / 'last'}")
+    with find_processes(device) as team:
+        with ProgressBar("training", None, hidden=not team.main) as bar:
+            train_run(run, resume, bar.at, lambda message: typer.echo(message, err=True), team)
+        if team.main:
+            typer.echo(f"trained; the weights are in {out / 'best'} and {out / 'last'}")
+
+
+def _precision(name: str | None) -> Any:
+    """What is asked for, or what `accelerate launch --mixed_precision` put into the environment."""
+    chosen = name or os.environ.get("ACCELERATE_MIXED_PRECISION", "no").replace("no", "fp32")
+    if chosen not in ("fp32", "bf16", "fp16"):
+        raise ValueError(f"--precision {chosen!r}: unknown; accepted are fp32, bf16, fp16")
+    return chosen
 
 
 @app.command()
@@ -299,46 +390,6 @@ def _print_segments(results: list[dict[str, Any]]) -> None:
     for result in results:
         found = f"score {result['score']:.2f}, {result['area']} pixels" if result["area"] else "nothing found"
         typer.echo(f"{result['expression']}: {found} -> {result['overlay']}")
-
-
-class _Bar:
-    """A progress bar with rate and time left; it writes to stderr, so that stdout stays clean."""
-
-    def __init__(self, title: str, total: int | None, hidden: bool = False) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        rate = TextColumn("{task.fields[rate]}")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate)
-        self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=hidden)
-        self._task = self._progress.add_task(title, total=total, rate="")
-        self._title = title
-        self._placed = False
-
-    def __enter__(self) -> _Bar:
-        return self  # drawn from the first step on, so that a refused input leaves one line and no bar
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress.live.is_started:
-            self._progress.stop()
-
-    def advance(self, count: int) -> None:
-        """So many more are done."""
-        self._progress.start()
-        self._progress.update(self._task, advance=count, rate=self._rate())
-
-    def at(self, step: int, losses: dict[str, float]) -> None:
-        """Step number `step` is done, with these losses."""
-        self._progress.start()
-        if not self._placed:  # a resumed run starts in the middle, and its rate must not count what was done before
-            self._placed = True
-            self._progress.reset(self._task, completed=step - 1, total=self._progress.tasks[self._task].total)
-        shown = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        self._progress.update(self._task, completed=step, description=f"{self._title} {shown}", rate=self._rate())
-
-    def _rate(self) -> str:
-        speed = self._progress.tasks[self._task].speed
-        return f"{speed:.2f}/s" if speed else ""
 
 
 def _complain(message: str) -> None:

@@ -38,22 +38,22 @@ def refer(
     in pieces or annotated twice are left out, and so is everything on which people could disagree. What nobody
     annotated is not known: look at some of the results.
     """
-    from refseg.data.describe import Describer, Options
-    from refseg.data.describe.coco import Instances
+    from refseg.data.describe import Describer, Options, Photos
+    from refseg.progress import ProgressBar
     from refseg.weights import prepare_folder, write_beside
 
     target = out / "data.jsonl"
     if target.exists():
         raise ValueError(f"{target}: exists; a folder without data.jsonl is accepted")
-    describer = Describer(Instances(coco), images, out, Options(seed, per_object, limit, val_percent))
+    describer = Describer(Photos(coco), images, out, Options(seed, per_object, limit, val_percent))
     prepare_folder(out)
 
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8") as file:
-            for row in describer.rows(progress):
+            for row in describer.rows(bar.advance):
                 file.write(json.dumps(row) + "\n")
 
-    with _Progress("describing", len(describer), hidden=as_json) as progress:
+    with ProgressBar("describing", len(describer), hidden=_unseen(as_json)) as bar:
         try:
             write_beside(target, write)
         except OSError as error:
@@ -83,20 +83,26 @@ def check(
         Path | None, typer.Option(help="tokenizer.json, vocab.txt or vocab.json; else words and signs are counted.")
     ] = None,
     train_list: Annotated[
-        Path | None, typer.Option("--train-list", help="Names of images that are trained on, one a line.")
+        Path | None,
+        typer.Option("--train-list", help="Names or paths of images that are trained on, one a line."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look over the data sets in and below ROOT: files, counts, images, masks, expressions, lengths and leakage.
 
+    Images of a training split that another set scores are a warning, as whoever trains on one set only may have them;
+    with --train-list the list decides, and every image on it that some set scores is an error. Paths in the list are
+    compared from their end, as far as both sides have them.
+
     The exit code is 1 if an error was found; warnings leave it 0.
     """
     from refseg.data.doctor import WORDS
     from refseg.data.doctor import check as check_data
+    from refseg.progress import ProgressBar
 
     measure = WORDS if tokenizer is None else _measure(tokenizer)
-    with _Progress("checking", None, hidden=as_json) as progress:
-        report = check_data(root, fast, measure, train_list, lambda what: progress(1))
+    with ProgressBar("checking", None, hidden=_unseen(as_json)) as bar:
+        report = check_data(root, fast, measure, train_list, lambda what: bar.advance(1))
     if as_json:
         typer.echo(json.dumps(report.summary()))
     else:
@@ -117,6 +123,9 @@ def export(
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many images of each split.")] = None,
     layout: Annotated[str, typer.Option(help="jsonl, or refer with refs(BY).p's kin beside instances.json.")] = "jsonl",
     images: Annotated[Path | None, typer.Option(help="Folder of the images, where they are not as usual.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the new data set in the layout refer, in OUT/NAME; DATA's own by default.")
+    ] = None,
 ) -> None:
     """Write the images, masks and expressions of DATA in the layout of data.jsonl or of REFER."""
     from refseg.data.export import export_jsonl, export_refer
@@ -124,15 +133,36 @@ def export(
 
     if layout not in ("jsonl", "refer"):
         raise ValueError(f"--layout {layout!r}: unknown; accepted are jsonl, refer")
+    if name is not None and layout != "refer":
+        raise ValueError(f"--name {name!r} with --layout {layout}: a set in this layout is called as its folder; "
+                         "--layout refer is accepted")  # fmt: skip
     splits = open_splits(data, images=images)
-    if missing := [name for name in split or () if name not in splits]:
+    if missing := [chosen for chosen in split or () if chosen not in splits]:
         raise ValueError(f"{data}: there is no split {missing[0]!r}; accepted are {', '.join(splits)}")
-    wanted = [splits[name] for name in split or splits if split or limit or not splits[name].endless]
+    wanted = [splits[chosen] for chosen in split or splits if split or limit or not splits[chosen].endless]
     if layout == "jsonl":
         path = export_jsonl(wanted, out, limit)
     else:
-        path = export_refer(wanted, out, wanted[0].name, limit=limit)
-    typer.echo(f"{', '.join(chosen.split for chosen in wanted)} of {wanted[0].name} -> {path}")
+        path = export_refer(wanted, out, name if name is not None else _exported_name(wanted[0].name), limit=limit)
+    typer.echo(f"{', '.join(part.split for part in wanted)} of {wanted[0].name} -> {path}")
+
+
+def _unseen(as_json: bool) -> bool:
+    """Whether nobody would look at a progress bar: scripts read JSON and keep stderr in files."""
+    return as_json or not sys.stderr.isatty()
+
+
+def _exported_name(name: str) -> str:
+    """The name of a data set as that of its export.
+
+    Raises:
+        ValueError: The layout does not allow it.
+    """
+    from refseg.data.export import NAME_ACCEPTED, is_name
+
+    if not is_name(name):
+        raise ValueError(f"the data set's name {name!r}: {NAME_ACCEPTED}; give another with --name")
+    return name
 
 
 def _measure(path: Path) -> Measure:
@@ -171,24 +201,3 @@ def _tables(report: Report) -> list[Table | str]:
         found.add_row(finding.severity, name, escape(finding.where), str(finding.count), examples)
     notes = [f"lengths: {report.tokens}", *(f"not looked at: {what}" for what in report.skipped)]
     return [sets, found, escape("\n".join(notes))]
-
-
-class _Progress:
-    """Says on stderr how far it is; called with how many more are done."""
-
-    def __init__(self, title: str, total: int | None, hidden: bool) -> None:
-        self._title, self._total, self._done = title, total, 0
-        self._shown = not hidden and sys.stderr.isatty()
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown and self._done:
-            typer.echo("", err=True)
-
-    def __call__(self, count: int) -> None:
-        self._done += count
-        if self._shown:
-            of = f" of {self._total}" if self._total is not None else ""
-            typer.echo(f"\r{self._title} {self._done}{of}", err=True, nl=False)

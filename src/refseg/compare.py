@@ -9,13 +9,14 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
+from refseg.data.identity import DataIdentity, same_data, stated_identity
 from refseg.metrics import Scores, iou_of
 from refseg.reporting.bootstrap import RESAMPLES, interval_of, resampled, sums_by_image
 from refseg.reporting.breakdown import outcome_of
 from refseg.reporting.build import read_report
 
 COMPARED = ("mIoU", "oIoU", "P@0.5")
-MUST_AGREE = ("data", "split", "words", "limit", "overlap", "protocol_fields")
+MUST_AGREE = ("split", "words", "limit", "overlap", "protocol_fields")
 
 
 def compare(a: Path, b: Path, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Any]:
@@ -37,6 +38,10 @@ def compare(a: Path, b: Path, seed: int = 0, resamples: int = RESAMPLES) -> dict
         ValueError: They are not about the same expressions under the same protocol; names the difference.
     """
     (report_a, scores_a), (report_b, scores_b) = read_report(a), read_report(b)
+    data = [stated_identity(report) or DataIdentity("unknown", "unknown") for report in (report_a, report_b)]
+    if not same_data(*data):
+        raise ValueError(f"{a} and {b}: data {_named(data[0])} and {_named(data[1])}; evaluations of the same data, "
+                         "by whatever name or path, are accepted")  # fmt: skip
     for name in MUST_AGREE:
         if report_a[name] != report_b[name]:
             one, other = _difference(report_a[name], report_b[name])
@@ -92,6 +97,10 @@ def _differences(a: Scores, b: Scores, seed: int, resamples: int) -> dict[str, d
         for i, name in enumerate(COMPARED)
         if name in one and name in other
     }
+
+
+def _named(data: DataIdentity) -> str:
+    return repr(data.data) + (f" ({data.data_file})" if data.data_file else "")
 
 
 def _difference(one: Any, other: Any) -> tuple[str, str]:

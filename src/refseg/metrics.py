@@ -30,11 +30,12 @@ class Scored:
         predicted: Pixels of the prediction.
         target: Pixels of the target.
         kind: Kind of the expression, if known.
-        words: Number of words of the expression; 0 if unknown.
+        words: Number of words of the expression, as the data set counts them or without punctuation; 0 if unknown.
         pixels: Pixels of the whole image, at the size of the masks; 0 if unknown.
         same_category: How many objects of the target's category the data set knows in the image, the target included;
             None where categories are unknown.
-        rival: Highest IoU of the prediction with another reference of the same image; None if there is no other.
+        rival: Highest IoU of the prediction with another object of the same image (`refseg.evaluation.judge` says which
+            count); None if none is known, and where nothing depends on it: the target is found, or there is none.
         index: Number of the image in its split, and
         number: number of the expression in its image; both only to find them again.
     """

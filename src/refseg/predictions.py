@@ -1,26 +1,28 @@
 """Predictions on disk: one JSON line per expression, written once while a model is evaluated.
 
 The first line is a header that says how the masks were made: `model`, `protocol`, `size` ("original" or [height, width]
-of the network) and `threshold`, and the protocol's other choices that decide a mask. Every other line has `image_id`,
-`ref_id`, `sent_id`, `expression`, `rle` (COCO's compressed code) and `score`. Of a file from another project
-`size` and `threshold` in the header are needed, and `sent_id` and `rle` in the lines; what else it says must agree.
+of the network) and `threshold`, the protocol's other choices that decide a mask, and `data` and `split`. Every other
+line has `image_id`, `ref_id`, `sent_id`, `expression`, `rle` (COCO's compressed code) and `score`. Of a file from
+another project `size` and `threshold` in the header are needed, and `sent_id` and `rle` in the lines; what else it says
+must agree.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from refseg.data.identity import DataIdentity
 from refseg.data.loader import Samples
+from refseg.data.questions import Question, batches
 from refseg.data.rle import decode_rle, encode_rle
 from refseg.data.transforms import InputConfig
-from refseg.evaluation import Answer, Question, ask, judge, took
+from refseg.evaluation import Answer, score_answers
 from refseg.metrics import Scores
 from refseg.predictor import Predictor
 from refseg.protocols import MASK_FIELDS, Protocol
@@ -30,7 +32,13 @@ FORMAT = 1
 
 
 def make_header(
-    predictor: Predictor, model: str, data: str, split: str, words: str, limit: int | None, protocol: Protocol
+    predictor: Predictor,
+    model: str,
+    data: DataIdentity,
+    split: str,
+    words: str,
+    limit: int | None,
+    protocol: Protocol,
 ) -> dict[str, Any]:
     """The first line of a predictions file: everything that decides what follows."""
     config = predictor.model.input
@@ -39,7 +47,7 @@ def make_header(
         "format": FORMAT,
         "model": model,
         "sha256": predictor.model.sha256,
-        "data": data,
+        **data.as_dict(),
         "split": split,
         "words": words,
         "limit": limit,
@@ -86,9 +94,8 @@ class PredictionWriter:
     def keep(self, question: Question, answer: Answer) -> None:
         """Writes the lines of a question."""
         sample = question.sample
-        for number, text, mask, score in zip(
-            question.numbers, question.texts, answer.masks, answer.scores, strict=True
-        ):
+        answers = zip(question.numbers, question.texts, answer.masks, answer.scores, strict=True)
+        for number, text, mask, score in answers:
             expression = sample.expressions[number]
             if self._before is not None and self._before.has(expression.sent_id):
                 continue
@@ -116,6 +123,23 @@ class PredictionWriter:
         self._file.write(json.dumps(entry).encode() + b"\n")
 
 
+def read_header(path: Path) -> dict[str, Any]:
+    """The first line of a predictions file; the others are not read.
+
+    Raises:
+        ValueError: There is no such file, or it does not begin with a header.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; a predictions file or a folder of saved scores is accepted")
+    with path.open("rb") as file:
+        header = _parse(path, 1, file.readline())
+    missing = [name for name in ("size", "threshold") if name not in header]
+    if missing:
+        raise ValueError(f"{path} line 1: no {' and no '.join(missing)}; a header with model, protocol, size "
+                         "and threshold is accepted")  # fmt: skip
+    return header
+
+
 class PredictionFile:
     """A predictions file; only the places of its lines are kept in memory.
 
@@ -127,16 +151,11 @@ class PredictionFile:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise ValueError(f"{path}: no such file; a predictions file or a folder of saved scores is accepted")
+        self.header = read_header(path)
         self.path = path
         self._at: dict[str, int] = {}
         with path.open("rb") as file:
-            self.header = _parse(path, 1, file.readline())
-            missing = [name for name in ("size", "threshold") if name not in self.header]
-            if missing:
-                raise ValueError(f"{path} line 1: no {' and no '.join(missing)}; a header with model, protocol, size "
-                                 "and threshold is accepted")  # fmt: skip
+            file.readline()
             place = file.tell()
             for line, text in enumerate(file, start=2):
                 if text.strip():
@@ -166,6 +185,26 @@ class PredictionFile:
     def mask(self, sent_id: str) -> np.ndarray:
         """(H, W) bool of an expression."""
         return decode_rle(self.row(sent_id)["rle"])
+
+    def answer(self, question: Question, number: int, config: InputConfig | None) -> np.ndarray:
+        """The (H, W) bool mask of an expression of a question, after a look at what else its line says.
+
+        Raises:
+            ValueError: The line is about another image or reference, or its mask has another size.
+        """
+        expression = question.sample.expressions[number]
+        row = self.row(expression.sent_id)
+        ref_id = question.sample.references[expression.reference].ref_id
+        _same(self.path, row, image_id=question.sample.image_id, ref_id=ref_id)
+        size = question.size if config is None else config.size
+        where = f"{self.path}: image {question.sample.image_id} ({expression.sent_id})"
+        try:
+            mask = decode_rle(row["rle"])
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        if mask.shape != size:
+            raise ValueError(f"{where}: mask of shape {mask.shape}; {size} is accepted")
+        return mask
 
     def config(self) -> InputConfig | None:
         """What the model saw, as far as targets of the network's size need it; None for masks at original size.
@@ -221,34 +260,23 @@ def score_predictions(
             image or reference.
     """
     file.check(protocol)
-    config, scores, images, started = file.config(), Scores(protocol=protocol), 0, time.perf_counter()
-    ids, missing = file.ids, []
-    for question in ask(data, limit, file.header.get("words", "true")):
-        images += 1
-        here = [(question.sample.expressions[number], number) for number in question.numbers]
-        absent = [expression.sent_id for expression, _ in here if expression.sent_id not in ids]
-        missing += absent
-        if not absent:
-            rows = [file.row(expression.sent_id) for expression, _ in here]
-            for (expression, _), row in zip(here, rows, strict=True):
-                ref_id = question.sample.references[expression.reference].ref_id
-                _same(file.path, row, image_id=question.sample.image_id, ref_id=ref_id)
-            try:
-                judged = judge(question, [decode_rle(row["rle"]) for row in rows], config, protocol)
-            except ValueError as error:
-                asked = ", ".join(expression.sent_id for expression, _ in here[:3])
-                raise ValueError(f"{file.path}: image {question.sample.image_id} ({asked}): {error}") from error
-            for pair in judged:
-                scores.add(pair)
-        ids -= {expression.sent_id for expression, _ in here}
-        if progress is not None:
-            progress(1)
+    config, ids, missing = file.config(), file.ids, list[str]()
+
+    def answers(batch: list[Question]) -> Iterator[list[np.ndarray] | None]:
+        for question in batch:
+            here = [question.sample.expressions[number].sent_id for number in question.numbers]
+            absent = [sent_id for sent_id in here if sent_id not in ids]
+            missing.extend(absent)
+            ids.difference_update(here)
+            yield None if absent else [file.answer(question, number, config) for number in question.numbers]
+
+    found = score_answers(batches(data, limit, file.header.get("words", "true")), answers, config, protocol, progress)
     for what, some in (("without a prediction for", missing), ("with predictions for unknown", sorted(ids))):
         if some:
             first = ", ".join(some[:3]) + (", ..." if len(some) > 3 else "")
             raise ValueError(f"{file.path}: {what} {len(some)} expressions ({first}); all of the split, and no other, "
                              "are accepted")  # fmt: skip
-    return scores, took(images, len(scores.pairs), time.perf_counter() - started)
+    return found
 
 
 def _same(path: Path, row: dict[str, Any], **wanted: str) -> None:

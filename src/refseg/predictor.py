@@ -107,9 +107,21 @@ class Predictor:
 
     @torch.inference_mode()
     def network_logits(
-        self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
+        self,
+        images: Sequence[np.ndarray],
+        expressions: Sequence[Sequence[str]],
+        details: bool = False,
+        at_once: int = AT_ONCE,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """The same with the logits (T_b, 1, h, w) as the network gives them, for whoever resizes them otherwise."""
+        """The same with the logits (T_b, 1, h, w) as the network gives them, for whoever resizes them otherwise.
+
+        `at_once` expressions go through the network in one pass, of all images together; fewer need less memory.
+
+        Raises:
+            ValueError: `at_once` is less than 1.
+        """
+        if at_once < 1:
+            raise ValueError(f"{at_once} expressions at once: 1 or more is accepted")
         config = self.model.input
         flat = [text for texts in expressions for text in texts]
         tokens = self.model.tokenizer(flat, config.max_tokens)
@@ -117,7 +129,7 @@ class Predictor:
         index = torch.tensor([b for b, texts in enumerate(expressions) for _ in texts], device=self.device)
         encoded = self.network.encode_image(pixels)
         logits, shown = [], []
-        for part in torch.arange(len(flat)).split(AT_ONCE):  # bounds the memory, however many expressions there are
+        for part in torch.arange(len(flat)).split(at_once):  # bounds the memory, however many expressions there are
             ids, mask = tokens.ids[part].to(self.device), tokens.mask[part].to(self.device)
             output: Output = self.network(encoded, self.network.encode_text(ids, mask), index[part], details=details)
             logits.append(output.logits)

@@ -18,7 +18,7 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 PRECISIONS = tuple(f"P@{threshold}" for threshold in THRESHOLDS)
 STANDARD = ("oIoU", "mIoU", *PRECISIONS)
 METRICS = (*STANDARD, "cIoU", "gIoU", "T_acc", "N_acc")
-MASK_FIELDS = ("resized", "interpolation", "align_corners", "steps", "order", "threshold", "comparison")
+MASK_FIELDS = ("resized", "interpolation", "align_corners", "steps", "beyond", "order", "threshold", "comparison")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Protocol:
         metrics: The numbers that the protocol's project publishes, by its own names; gIoU is mIoU and cIoU is oIoU.
         align_corners: Whether the network's output is brought to network size with the centres of the corner cells on
             the corner pixels; everything else aligns the cells' outer edges.
+        beyond: What lies beyond the network's input when it is mapped back to the image: its "edge" goes on, or "zero",
+            so that probabilities fade at the borders of the image that are borders of the input.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Protocol:
     min_target_pixels: int = 1
     metrics: tuple[str, ...] = STANDARD
     align_corners: bool = False
+    beyond: Literal["edge", "zero"] = "edge"
 
     def __post_init__(self) -> None:
         """Refuses what cannot be scored.
@@ -81,6 +84,9 @@ class Protocol:
                 raise ValueError(
                     f"protocol field {name} {getattr(self, name)!r}: out of range; accepted are {accepted}"
                 )
+        if self.beyond == "zero" and (self.resized, self.resolution) != ("probabilities", "original"):
+            raise ValueError(f"protocol field beyond 'zero' with resized {self.resized!r} and resolution "
+                             f"{self.resolution!r}: probabilities at original size are accepted")  # fmt: skip
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics or not self.name:
             raise ValueError(f"protocol {self.name!r} with the metrics {_list(unknown) or 'none'}: a name and some of "
@@ -91,7 +97,8 @@ class Protocol:
         """All fields in one line, as every report shows them."""
         where = "the image's own size" if self.resolution == "original" else "network size"
         corners = " with aligned corners" if self.align_corners else ""
-        resize = f"{self.resized} resized {self.interpolation}{corners}, {self.steps}"
+        fading = ", 0 beyond the input" if self.beyond == "zero" else ""
+        resize = f"{self.resized} resized {self.interpolation}{corners}, {self.steps}{fading}"
         cut = f"probability {self.comparison} {self.threshold:g}"
         steps = (resize, cut) if self.order == "resize first" else (cut, f"mask resized {self.interpolation}")
         union = f"(U + {self.iou_epsilon:g})" if self.iou_epsilon else "U"
@@ -110,11 +117,13 @@ class Protocol:
 ORIGINAL = Protocol("original")
 # LAVT and its heirs: labels squashed to the network's 480 x 480, the larger of two channels, an empty union scores 0.
 LAVT = Protocol("lavt", resolution="network", align_corners=True, empty=0.0)
-# CRIS: bicubic to network size, then a cubic warp back to the image (there it fades to 0 at the network's border, here
-# it does not); IoU has to exceed X.
+# CRIS: bicubic to network size, then a cubic warp back to the image with 0 around the network's input; an IoU has to
+# exceed X. CRIS puts the centre of the image's first pixel on that of the input's, both ways, so that an image which is
+# shrunk fades at the right and the bottom. Here the outer edges of pixels lie on each other, both ways, and opposite
+# borders share the fading.
 CRIS = Protocol(
     "cris", resized="probabilities", interpolation="bicubic", align_corners=True, steps="through network size",
-    threshold=0.35, empty=0.0, iou_epsilon=1e-6, precision_comparison=">", metrics=("mIoU", *PRECISIONS),
+    beyond="zero", threshold=0.35, empty=0.0, iou_epsilon=1e-6, precision_comparison=">", metrics=("mIoU", *PRECISIONS),
 )  # fmt: skip
 LISA = Protocol("lisa", iou_epsilon=1e-5, metrics=("gIoU", "cIoU"))
 # GRES (gRefCOCO): how it brings masks to a size was not determined; here as `original` does.

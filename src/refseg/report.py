@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
+from refseg.data.identity import identify, same_data, stated_identity
 from refseg.data.loader import Samples
+from refseg.data.questions import Question, asked_of
 from refseg.data.transforms import InputConfig
-from refseg.evaluation import Answer, Question, evaluate, evaluate_baselines
+from refseg.evaluation import IMAGES_PER_BATCH, Answer, evaluate, evaluate_baselines
 from refseg.metrics import Scored, Scores
-from refseg.predictions import PredictionFile, PredictionWriter, make_header, score_predictions
-from refseg.predictor import Predictor
+from refseg.predictions import PredictionFile, PredictionWriter, make_header, read_header, score_predictions
+from refseg.predictor import AT_ONCE, Predictor
 from refseg.presets import presets
 from refseg.protocols import STANDARD, Protocol
 from refseg.reporting.build import Origin, make_report, with_results
@@ -38,6 +41,8 @@ def evaluation_report(
     out: Path | None = None,
     save_scores: bool = False,
     progress: Progress = None,
+    images_per_batch: int = IMAGES_PER_BATCH,
+    at_once: int = AT_ONCE,
 ) -> dict[str, Any]:
     """Scores a model and, where the data set has them, its guessers.
 
@@ -49,16 +54,21 @@ def evaluation_report(
         out: Folder of predictions.jsonl, report.json and report.html; an evaluation that was stopped goes on there.
         save_scores: Also keep 8-bit scores in `out`/scores.
         progress: Called with the number of images done since the last call.
+        images_per_batch: How many images the model sees at a time.
+        at_once: How many expressions it answers at a time.
 
     Raises:
         ValueError: `out` holds another evaluation.
     """
     words: Any = origin.words
+    origin = replace(origin, identity=identify(origin.data, data))
+    run = partial(evaluate, predictor, data, origin.limit, words, images_per_batch, progress, protocol, at_once=at_once)
     if out is None:
-        scores, took = evaluate(predictor, data, origin.limit, words, progress=progress, protocol=protocol)
+        scores, took = run()
         return make_report(scores, took, origin, _guessers(data, origin, protocol, predictor.model.input))
     prepare_folder(out)
-    header = make_header(predictor, origin.model, origin.data, origin.split, words, origin.limit, protocol)
+    assert origin.identity is not None
+    header = make_header(predictor, origin.model, origin.identity, origin.split, words, origin.limit, protocol)
     _refuse_other(out / "predictions.jsonl", header)
     writer = PredictionWriter(out / "predictions.jsonl", header)
     saved = SavedScores(out / "scores", _scores_header(header, predictor.model.input)) if save_scores else None
@@ -72,9 +82,7 @@ def evaluation_report(
         writer.keep(question, answer)
 
     try:
-        scores, took = evaluate(
-            predictor, data, origin.limit, words, progress=progress, protocol=protocol, known=known, keep=keep
-        )
+        scores, took = run(known=known, keep=keep)
         writer.finish()
     finally:
         writer.close()
@@ -89,7 +97,7 @@ def _refuse_other(path: Path, header: dict[str, Any]) -> None:
     """
     if not path.is_file():
         return
-    there = PredictionFile(path).header
+    there = read_header(path)
     differ = [name for name in header if there.get(name) != header[name]]
     if differ:
         raise ValueError(
@@ -101,7 +109,12 @@ def _refuse_other(path: Path, header: dict[str, Any]) -> None:
 def predictions_report(
     path: Path, data: Samples, origin: Origin, protocol: Protocol, out: Path | None = None, progress: Progress = None
 ) -> dict[str, Any]:
-    """Scores a predictions file, or a folder of saved scores, on the split it is about; see `evaluation_report`."""
+    """Scores a predictions file, or a folder of saved scores, on the split it is about; see `evaluation_report`.
+
+    Raises:
+        ValueError: They are about another data set or split, or do not fit the split; names the difference.
+    """
+    origin = replace(origin, identity=identify(origin.data, data))
     if path.is_dir():
         saved = SavedScores(path)
         header, config = saved.header, saved.config
@@ -118,8 +131,13 @@ def _stated(origin: Origin, header: dict[str, Any], source: str) -> Origin:
     """The origin of a report on what a header describes.
 
     Raises:
-        ValueError: It is about another split, or states what cannot be.
+        ValueError: It is about another data set or split, or states what cannot be.
     """
+    made_on = stated_identity(header)
+    if made_on is not None and origin.identity is not None and not same_data(made_on, origin.identity):
+        raise ValueError(f"--data {origin.data!r}: the predictions were made on {made_on.data!r}"
+                         f"{f' ({made_on.data_file})' if made_on.data_file else ''}; that data set, by whatever name "
+                         "or path, is accepted")  # fmt: skip
     if header.get("split", origin.split) != origin.split:
         raise ValueError(
             f"--split {origin.split!r}: the predictions were made on {header['split']!r}; that is accepted"
@@ -129,13 +147,12 @@ def _stated(origin: Origin, header: dict[str, Any], source: str) -> Origin:
         raise ValueError(f"predictions with the limit {limit!r}: a number of expressions from 1, or none, is accepted")
     if words not in ("true", "shuffled", "swapped"):
         raise ValueError(f"predictions with the words {words!r}: true, shuffled or swapped is accepted")
-    found = asdict(origin) | {"source": source, "model": str(header.get("model", "unknown"))}
-    found |= {"words": words, "limit": limit}
-    return Origin(**found)
+    return replace(origin, source=source, model=str(header.get("model", "unknown")), words=words, limit=limit)
 
 
 def _scores_header(header: dict[str, Any], config: InputConfig) -> dict[str, Any]:
-    kept = {name: header[name] for name in ("format", "model", "sha256", "data", "split", "words", "limit")}
+    names = ("format", "model", "sha256", "data", "data_name", "data_file", "split", "words", "limit")
+    kept = {name: header[name] for name in names}
     return kept | {"input": {"size": list(config.size), "resize": config.resize}}
 
 
@@ -159,13 +176,14 @@ def _written(
     prepare_folder(out)
 
     def mask_of(pair: Scored, sample: Sample) -> tuple[str, np.ndarray]:
-        text = sample.expressions[pair.number].text
         if isinstance(source, PredictionFile):
+            text = sample.expressions[pair.number].text
             return str(source.row(pair.sent_id).get("expression", text)), source.mask(pair.sent_id)
-        every = [i for i in scores.pairs if i.image_id == pair.image_id]
-        numbers = [i.number for i in every]
-        question = Question(pair.index, sample, numbers, [sample.expressions[i].text for i in numbers])
-        return text, source.masks(question, scores.protocol)[numbers.index(pair.number)]
+        numbers = [i.number for i in scores.pairs if i.index == pair.index]
+        words: Any = origin.words
+        texts = asked_of(data, pair.index, words)
+        question = Question(pair.index, sample, numbers, [texts[i] for i in numbers])
+        return texts[pair.number], source.masks(question, scores.protocol)[numbers.index(pair.number)]
 
     cases = draw_cases(scores, data, mask_of, config, origin.seed)
     text = json.dumps(with_results(report, scores)) + "\n"

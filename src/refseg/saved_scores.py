@@ -13,9 +13,8 @@ it, at most 1.9 times in one step and 3.6 times in two.
 from __future__ import annotations
 
 import json
-import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,8 +24,9 @@ import torch
 from torch import Tensor
 
 from refseg.data.loader import Samples
+from refseg.data.questions import Question, batches
 from refseg.data.transforms import InputConfig
-from refseg.evaluation import Answer, Question, answer_of, ask, judge, took
+from refseg.evaluation import Answer, answer_of, score_answers
 from refseg.metrics import Scores
 from refseg.protocols import Protocol
 from refseg.weights import write_beside
@@ -139,14 +139,13 @@ def score_saved(
     Raises:
         ValueError: An image of the split was not saved.
     """
-    scores, images, started = Scores(protocol=protocol), 0, time.perf_counter()
-    for question in ask(data, saved.header.get("limit"), saved.header.get("words", "true")):
-        images += 1
-        for pair in judge(question, list(saved.masks(question, protocol)), saved.config, protocol):
-            scores.add(pair)
-        if progress is not None:
-            progress(1)
-    found = took(images, len(scores.pairs), time.perf_counter() - started)
+
+    def answers(batch: list[Question]) -> Iterator[list[np.ndarray]]:
+        for question in batch:
+            yield list(saved.masks(question, protocol))
+
+    asked = batches(data, saved.header.get("limit"), saved.header.get("words", "true"))
+    scores, found = score_answers(asked, answers, saved.config, protocol, progress)
     return scores, found | {"rounding": saved.rounding}
 
 

@@ -41,12 +41,14 @@ class Expression:
         text: The sentence as a person wrote it.
         reference: Index into `Sample.references`.
         kind: What the sentence relies on ("attribute", "relation", ...), if the data set knows.
+        words: How many words it has, where the data set counts them itself (REFER's `tokens`).
     """
 
     sent_id: str
     text: str
     reference: int
     kind: str | None = None
+    words: int | None = field(default=None, compare=False)  # of the same text, and no other format has it
 
 
 @dataclass(frozen=True, eq=False)

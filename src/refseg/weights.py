@@ -142,12 +142,29 @@ def write_beside(path: Path, write: typing.Callable[[Path], object]) -> None:
         os.umask(umask)
         beside.chmod(0o666 & ~umask)  # some writers create their file for the owner alone
         beside.replace(path)
-    except OSError:
-        raise
+        flush_folder(path.parent)
     except Exception as error:  # the libraries' writers wrap a full disk in errors of their own
-        raise OSError(f"{path}: cannot be written ({first_line(error)})") from error
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__context__
+        why = cause.strerror if isinstance(cause, OSError) and cause.strerror else first_line(error)
+        raise OSError(f"{path}: cannot be written ({why})") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Makes sure that what was renamed in a folder survives a power cut; systems that cannot are left alone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def save_model(model: Model, folder: Path, half: bool = False) -> None:
@@ -172,9 +189,24 @@ def save_model(model: Model, folder: Path, half: bool = False) -> None:
             if old.exists():
                 old.rename(folder)
             raise
+        flush_folder(folder.parent)
     finally:
         for leftover in (beside, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def recover_model(folder: Path) -> None:
+    """Puts a model in its place that `save_model` had written when it was killed, and takes its leftovers away.
+
+    Between its two renames no folder has the model's name; what was to become it is then complete.
+    """
+    parts = sorted(folder.parent.glob(f".{folder.name}.*.part"))
+    olds = sorted(folder.parent.glob(f".{folder.name}.*.old"))
+    if not folder.exists() and olds:
+        new = olds[0].with_suffix(".part")
+        (new if new.exists() else olds[0]).rename(folder)
+    for leftover in (*parts, *olds):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _write_model(model: Model, folder: Path, half: bool) -> None:

@@ -125,4 +125,36 @@ def test_instances_count_objects_of_a_category(tmp_path):
     root(tmp_path)
     known = read_instances(tmp_path / "instances.json")
     assert known.counts["1", "cup"] == 3 and known.counts["two", None] == 1
+    assert {key: annotation.crowd for key, annotation in known.annotations.items()} == {
+        "10": False, "11": False, "12": True, "13": False}  # fmt: skip
     assert known.images == {"1": ("one.png", SIZE), "two": ("sub/two.png", None)}
+
+
+@pytest.mark.parametrize("name", ["expressions.jsonl", "expressions.json"])
+def test_malformed_rows_are_left_out_where_somebody_collects_them(tmp_path, name):
+    instances = INSTANCES | {
+        "images": [*INSTANCES["images"], {"id": 1, "file_name": "again.png"}],
+        "annotations": [*INSTANCES["annotations"], {"id": 14, "image_id": 9}],
+        "categories": [*INSTANCES["categories"], {"id": 2}],
+    }
+    rows = [ROWS[0], {"expression": "x", "ann_id": 13}, 7, {"expression": "y", "ann_id": 14}, ROWS[3], ROWS[1]]
+    path = root(tmp_path, rows, instances, name=name)
+    problems = []
+    entries = read_coco(tmp_path / "instances.json", path, problems=problems)["all"]
+    assert [[e.text for e in entry.expressions] for entry in entries] == [["left cup", "both cups"], ["stripe"]]
+    line = "line" if name.endswith("jsonl") else "row"
+    starts = ["category number 1: name", "image 1: there twice", "annotation 14: image 9", "annotation 13: mask None",
+              f"{line} 3: 7", f"{line} 4: ann_id 14"]  # fmt: skip
+    assert len(problems) == len(starts)
+    for problem, start in zip(problems, starts, strict=True):
+        assert problem.split(".json: ")[-1].split(".jsonl: ")[-1].startswith(start), problem
+    with pytest.raises(ValueError, match="category number 1: name"):  # training and evaluation stop at the first
+        read_coco(tmp_path / "instances.json", path)
+
+
+def test_lines_that_are_no_json_are_left_out_where_somebody_collects_them(tmp_path):
+    path = root(tmp_path)
+    path.write_text("{\n" + path.read_text())
+    problems = []
+    entries = read_coco(tmp_path / "instances.json", path, problems=problems)["all"]
+    assert sum(len(entry.expressions) for entry in entries) == len(ROWS) and "line 1: not JSON" in problems[0]

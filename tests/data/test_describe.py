@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from refseg.data.describe import KINDS, Describer, Options, describe
-from refseg.data.describe.coco import Instances
+from refseg.data.describe.coco import Photos
 from refseg.data.describe.generate import reason_against
 from refseg.data.describe.program import Description, Extreme, Place, Rank, Relation
 from refseg.data.describe.scene import Scene, Thing, largest_piece
@@ -366,13 +366,13 @@ def write_coco(folder, images=4, change=None):
 
 
 def run(folder, **options):
-    describer = Describer(Instances(folder / "coco.json"), folder / "photos", folder / "out", Options(**options))
+    describer = Describer(Photos(folder / "coco.json"), folder / "photos", folder / "out", Options(**options))
     return list(describer.rows()), describer.summary()
 
 
 def test_a_file_is_read_with_polygons_and_crowds(tmp_path):
-    instances = Instances(write_coco(tmp_path))
-    made = instances.scene(instances.photos["1"])
+    photos = Photos(write_coco(tmp_path))
+    made = photos.scene(photos.photos["1"])
     assert [(one.key, one.category, one.crowd) for one in made.things] == [
         ("10", "dog", False), ("11", "dog", False), ("12", "umbrella", False), ("19", "person", True)]  # fmt: skip
     wanted = np.zeros((H, W), bool)
@@ -439,11 +439,11 @@ def test_images_that_cannot_be_used_are_counted(tmp_path):
 def test_a_folder_without_the_images_and_nothing_to_say_are_errors(tmp_path):
     write_coco(tmp_path)
     (tmp_path / "empty").mkdir()
-    instances = Instances(tmp_path / "coco.json")
+    photos = Photos(tmp_path / "coco.json")
     with pytest.raises(ValueError, match=r"empty: holds none of the images .* for example '3.png'"):
-        list(Describer(instances, tmp_path / "empty", tmp_path, Options()).rows())
+        list(Describer(photos, tmp_path / "empty", tmp_path, Options()).rows())
     with pytest.raises(ValueError, match="none: no such folder"):
-        Describer(instances, tmp_path / "none", tmp_path, Options())
+        Describer(photos, tmp_path / "none", tmp_path, Options())
     write_coco(tmp_path / "b", change=lambda content: content.update(annotations=content["annotations"][:1]))
     content = json.loads((tmp_path / "b" / "coco.json").read_text())
     content["annotations"][0]["segmentation"] = [[10, 10, 20, 10, 20, 20]]
@@ -462,16 +462,20 @@ def first(which, **fields):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content.pop("categories"), "categories is missing"),
+        (lambda content: content.pop("categories"), "annotation 0: category 1 is not among the categories"),
         (lambda content: content.update(images={}), "images: {}; a list is accepted"),
-        (first("images", height=0), r"images\[0\]: "),
-        (first("images", file_name=3), r"images\[0\]: file_name: 3"),
-        (first("images", id=1), r"images\[1\]: id 1 is there twice"),
-        (first("annotations", image_id=77), r"annotations\[0\]: image_id 77 is not in the file"),
-        (first("annotations", category_id=[]), r"annotations\[0\]: category_id"),
+        (first("images", height=0), "image 0: 300 x 0 pixels"),
+        (first("images", height=None, width=None), "image 0: no height and width"),
+        (first("images", file_name=3), "image 0: file_name: 3"),
+        (first("images", id=1), "image 1: there twice"),
+        (first("annotations", image_id=77), "annotation 0: image 77 is not among the images"),
+        (first("annotations", category_id=[]), "annotation 0: category_id"),
+        (first("annotations", category_id=None), "annotation 0: no category_id"),
+        (first("annotations", id=1), "annotation 1: there twice"),
+        (first("annotations", segmentation=None), "annotation 0: no segmentation"),
         (first("annotations", segmentation=3), "annotation 0: mask 3"),
         (first("annotations", segmentation={"size": [3, 3], "counts": [9]}), "annotation 0: mask of 3x3 pixels"),
-        (first("categories", name=None), r"categories\[0\]: name"),
+        (first("categories", name=None), "category number 0: name"),
     ],
 )
 def test_malformed_files_are_refused(tmp_path, change, message):

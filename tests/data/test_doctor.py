@@ -172,6 +172,24 @@ def test_leaks_between_sets_go_by_coco_numbers(tmp_path):
     write(tmp_path / "theirs", [("train", "y.png", "the cat", SQUARE), ("testA", two, "the cat", SQUARE)])
     place = "mine/data.jsonl train, theirs/data.jsonl testA"
     assert found(tmp_path, fast=True) == {"images shared with another set": ("warning", place, 1)}
+    report = check(tmp_path, fast=True)
+    assert report.count("error") == 0
+    assert "`refseg train --data A --data B` takes every val and test image out" in report.findings[0].says
+
+
+def test_with_a_training_list_it_alone_says_what_leaks_between_sets(tmp_path):
+    """Otherwise no list could ever pass on RefCOCO and RefCOCO+, whose training splits hold each other's val."""
+    one, two = "COCO_train2014_000000000139.png", "000000000139.png"
+    write(tmp_path / "mine", [("train", one, "the dog", SQUARE), ("train", "z.png", "the dog", SQUARE)])
+    write(tmp_path / "theirs", [("train", "y.png", "the cat", SQUARE), ("testA", two, "the cat", SQUARE)])
+    listed = tmp_path / "list.txt"
+    listed.write_text("z.png\ny.png\n")
+    assert found(tmp_path, fast=True, train_list=listed) == {}
+    listed.write_text(f"z.png\n{one}\n")
+    place = "theirs/data.jsonl testA"
+    assert found(tmp_path, fast=True, train_list=listed) == {"images on the training list": ("error", place, 1)}
+    write(tmp_path / "mine", [("train", one, "the dog", SQUARE), ("val", one, "the dog", SQUARE)])
+    assert found(tmp_path, fast=True, train_list=listed)["images shared by train and test"][0] == "error"
 
 
 def test_two_sets_may_train_on_the_same_or_be_scored_on_the_same():
@@ -199,6 +217,47 @@ def test_a_training_list(tmp_path):
     listed.write_text("\n \n")
     with pytest.raises(ValueError, match="names no image"):
         read_list(listed)
+
+
+@pytest.mark.parametrize(
+    ("line", "on_it"),
+    [
+        ("0001.png", {"a", "b"}),  # a bare name
+        ("0001", {"a", "b"}),
+        ("a/0001.png", {"a"}),
+        ("./b/0001.png", {"b"}),
+        ("c/0001.png", set()),
+        ("a/0001", {"a"}),
+        ("C:\\data\\a\\0001.png", {"a"}),
+        ("/another/machine/a/0001.png", {"a"}),
+        ("a/0001.png/", {"a"}),
+        ("a/0002.png", set()),
+        ("a/0001.jpg", set()),
+        ("ba/0001.png", set()),
+    ],
+)
+@pytest.mark.parametrize("sets", [1, 2])
+def test_paths_in_a_training_list_are_compared_as_far_as_both_have_them(tmp_path, line, on_it, sets):
+    for folder in "ab":
+        photo(tmp_path / folder / "0001.png", ord(folder))
+    if sets == 1:
+        write(tmp_path, [(f"val_{folder}", f"{folder}/0001.png", "it", SQUARE) for folder in "ab"])
+    else:
+        for folder in "ab":
+            write(tmp_path / folder, [(f"val_{folder}", "0001.png", "it", SQUARE)])
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"other/0009.png\n{line}\n")
+    where = {finding.where[-1] for finding in check(tmp_path, train_list=listed).findings}
+    assert where == on_it
+
+
+def test_a_training_list_with_the_whole_paths_of_this_machine(tmp_path):
+    write(tmp_path / "set", [("val", "../photos/deep/0001.png", "it", SQUARE)])
+    listed = tmp_path / "list.txt"
+    for line, count in ((tmp_path / "photos/deep/0001.png", 1), (tmp_path / "photos/other/0001.png", 0)):
+        listed.write_text(f"{line}\n")
+        for root in (tmp_path, tmp_path / "set", tmp_path / "set/data.jsonl"):
+            assert check(root, train_list=listed).count("error") == count
 
 
 def test_long_expressions_are_measured_as_asked(tmp_path):
@@ -259,6 +318,41 @@ def test_a_published_set_has_the_published_counts(tmp_path, monkeypatch):
     assert found(tmp_path)["unexpected counts"][2] == 3  # a split that should not be there
 
 
+def test_sentences_of_refcocog_and_refclef_are_counted(tmp_path):
+    refer_layout(tmp_path, [("train", 1), ("val", 2)], by="google", name="refcocog")
+    counts = examples(tmp_path, "unexpected counts")
+    assert "train: 1 sentences instead of 85474" in counts and "val: 1 sentences instead of 9536" in counts
+    refer_layout(tmp_path / "g", [("train", 1), ("val", 2)], by="umd", name="refcocog")
+    counts = examples(tmp_path / "g", "unexpected counts")
+    assert "train: 1 sentences instead of 80512" in counts and "val: 1 sentences instead of 4896" in counts
+    refer_layout(tmp_path / "c", [("train", 1), ("val", 2), ("testAB", 3)], by="unc", name="refclef")
+    counts = examples(tmp_path / "c", "unexpected counts")
+    assert counts == ["train: 1 images instead of 17978", "val: 1 sentences instead of 12029",
+                      "val: 1 images instead of 2000", "testA: 0 sentences instead of 3449",
+                      "testB: 0 sentences instead of 3221"]  # fmt: skip
+    assert found(tmp_path / "c")["unexpected counts"][2] == 8  # and testC, testAB, testBC
+
+
+def test_figures_of_papers_are_a_warning_from_one_percent_on(tmp_path, monkeypatch):
+    refer_layout(tmp_path, [("train", 1)], by="berkeley", name="refclef")
+    assert found(tmp_path) == {"unconfirmed counts": ("warning", "refclef-berkeley", 3)}
+    assert examples(tmp_path, "unconfirmed counts")[0] == "train: 1 sentences, papers print 54127"
+    printed = {("refclef", "berkeley"): {"train": 100}}
+    monkeypatch.setattr("refseg.data.doctor.PRINTED", printed)
+    refer_layout(tmp_path / "more", [("train", 1)] * 99, by="berkeley", name="refclef")
+    assert "unconfirmed counts" not in found(tmp_path / "more")
+    printed["refclef", "berkeley"]["train"] = 101
+    assert "unconfirmed counts" in found(tmp_path / "more")
+
+
+def test_counts_are_for_the_published_file_name(tmp_path):
+    folder = refer_layout(tmp_path, [("train", 1)], by="unc", name="refcoco")
+    (folder / "refs(unc).p").rename(folder / "refs(mine).p")
+    assert found(tmp_path) == {}
+    (folder / "refs(mine).p").rename(folder / "refs(google).p")
+    assert "train: 1 references instead of 40000" in examples(tmp_path, "unexpected counts")
+
+
 def test_missing_parts_of_a_published_set_name_their_source(tmp_path, monkeypatch):
     monkeypatch.setattr("refseg.data.doctor.EXPECTED", {})
     folder = refer_layout(tmp_path, [("train", 1), ("val", 2)])
@@ -287,6 +381,12 @@ def test_sets_that_were_split_by_object_are_said_to_be(tmp_path, monkeypatch):
     (finding,) = check(tmp_path).findings
     assert finding.name == "images shared by train and test" and finding.severity == "warning"
     assert "split objects" in finding.says
+    refer_layout(tmp_path / "clef", [("train", 1), ("val", 1)], by="unc", name="refclef")
+    (finding,) = check(tmp_path / "clef").findings
+    assert finding.severity == "warning" and "more images than the data set has" in finding.says
+    refer_layout(tmp_path / "umd", [("train", 1), ("val", 1)], by="umd", name="refcocog")
+    (finding,) = check(tmp_path / "umd").findings
+    assert finding.severity == "error"
 
 
 def test_examples_are_few_however_much_is_wrong(tmp_path):
@@ -310,6 +410,43 @@ def test_every_malformed_row_is_found_and_the_others_are_looked_over(tmp_path):
     assert found["unreadable rows"].count == 2 and "line 2" in found["unreadable rows"].examples[0]
     assert found["unreadable masks"].count == 1
     assert report.sets[0]["splits"]["all"]["sentences"] == 2
+
+
+def test_a_malformed_row_of_refer_is_found_and_the_others_are_looked_over(tmp_path, monkeypatch):
+    monkeypatch.setattr("refseg.data.doctor.EXPECTED", {})
+    folder = refer_layout(tmp_path, [("train", 1), ("train", 1), ("val", 2)])
+    references = pickle.loads((folder / "refs(unc).p").read_bytes())
+    del references[1]["sentences"][0]["sent_id"]
+    references[2]["sentences"][0]["raw"] = " ?"
+    references.append(None)
+    (folder / "refs(unc).p").write_bytes(pickle.dumps(references, 2))
+    report = check(tmp_path)
+    got = {finding.name: finding for finding in report.findings}
+    assert set(got) == {"unreadable rows", "empty expressions"} and got["unreadable rows"].severity == "error"
+    assert [example.split(";")[0] for example in got["unreadable rows"].examples] == [
+        "reference 1: sentence number 0: sent_id is missing", "reference number 3: None"]  # fmt: skip
+    assert {split: counts["sentences"] for split, counts in report.sets[0]["splits"].items()} == {"train": 1, "val": 1}
+
+
+def test_a_malformed_row_of_coco_is_found_and_the_others_are_looked_over(tmp_path):
+    photo(tmp_path / "a.png", 0)
+    annotations = [{"id": n, "image_id": 1, "category_id": 1, "segmentation": SQUARE} for n in (1, 2)]
+    content = {"images": [{"id": 1, "file_name": "a.png", "height": H, "width": W}], "annotations": annotations,
+               "categories": [{"id": 1, "name": "dog"}]}  # fmt: skip
+    annotations[1]["category_id"] = 5
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    rows = [{"expression": "dog", "ann_id": 1}, {"expression": "cat", "ann_id": 2}, {"ann_id": 1}]
+    (tmp_path / "expressions.json").write_text(json.dumps(rows))
+    (finding,) = check(tmp_path).findings
+    assert (finding.name, finding.count) == ("unreadable rows", 3)
+    assert "instances.json: annotation 2: category 5" in finding.examples[0]
+    assert [example[:5] for example in finding.examples[1:]] == ["row 2", "row 3"]
+
+
+def test_a_file_whose_rows_are_all_malformed_says_why(tmp_path):
+    (tmp_path / "data.csv").write_text("image,expression,mask\na.png,it\n")
+    got = {finding.name: finding for finding in check(tmp_path).findings}
+    assert set(got) == {"unreadable rows", "unreadable files"} and "2 cells" in got["unreadable rows"].examples[0]
 
 
 def test_linked_data_sets_are_found_and_links_in_a_circle_end(tmp_path):

@@ -142,6 +142,11 @@ def test_nothing_is_left_of_an_export_that_fails(tmp_path, layout):
     exported(tmp_path, layout, VAL)
 
 
+def test_whoever_made_the_splits_the_file_is_found_again(tmp_path):
+    path = export_refer(VAL, tmp_path, "x+y", "me+you_2-b")
+    assert len(open_data(str(path.parent), "val")) == 6 and open_data(str(path), "val").name == "x+y-me+you_2-b"
+
+
 def test_endless_splits_need_a_limit(tmp_path):
     train = RefShapes("refshapes", "train")
     with pytest.raises(ValueError, match="split 'train': endless; a limit"):

@@ -190,6 +190,18 @@ def test_files_that_are_not_of_the_format(tmp_path, name, content, message):
     assert name in str(caught.value)
 
 
+def test_malformed_rows_of_csv_are_left_out_where_somebody_collects_them(tmp_path):
+    path = folder(tmp_path) / "data.csv"
+    lines = ["image,expression,mask", "images/a.png,one,null", "images/a.png,two", "images/a.png,three,[1",
+             "images/b.png,,null", "images/b.png,five,null,", "images/b.png,six,null"]  # fmt: skip
+    path.write_text("\n".join(lines) + "\n")
+    problems = []
+    entries = read_jsonl(path, problems)["all"]
+    assert [(e.sent_id, e.text) for entry in entries for e in entry.expressions] == [("row-1", "one"), ("row-6", "six")]
+    assert [problem.replace(f"{path}: ", "")[:20] for problem in problems] == [
+        "line 3: 2 cells; 3, ", "line 4: mask: not JS", "line 6: 4 cells; 3, ", "line 5: expression i"]  # fmt: skip
+
+
 def test_a_missing_file(tmp_path):
     with pytest.raises(ValueError, match=r"none\.jsonl: cannot be read"):
         read_jsonl(tmp_path / "none.jsonl")

@@ -4,6 +4,7 @@ import pickle
 from dataclasses import fields
 
 import numpy as np
+import pytest
 import torch
 
 from refseg.data.loader import TrainingBatches
@@ -30,14 +31,14 @@ def same(a, b):
 
 def test_a_batch_depends_on_its_number_alone():
     one, other = batches(), pickle.loads(pickle.dumps(batches()))
-    late = one[7]
-    assert same(other[7], late) and not same(one[6], late)
-    assert not same(batches(seed=6)[7], late)
+    (late,) = one[7]
+    assert same(other[7][0], late) and not same(one[6][0], late)
+    assert not same(batches(seed=6)[7][0], late)
 
 
 def test_expressions_belong_to_their_images():
     data = RefShapes("refshapes", "train")
-    batch = batches()[0]
+    (batch,) = batches()[0]
     t = len(batch.ids)
     assert batch.pixels.shape == (3, 3, *INPUT.size) and batch.targets.shape == (t, *INPUT.size)
     assert batch.tokens.shape[0] == batch.token_mask.shape[0] == batch.image_index.shape[0] == t
@@ -62,14 +63,34 @@ class Few:
 
 def test_finite_data_is_shuffled_and_every_image_comes_once_per_pass():
     some = batches(Few(), endless=False, images_per_batch=3, steps=10)
-    order = [name for step in range(10) for name in some[step].ids]
+    order = [name for step in range(10) for name in some[step][0].ids]
     passes = [order[i : i + 5] for i in range(0, 30, 5)]
     assert all(sorted(p) == list("01234") for p in passes)
     assert len({tuple(p) for p in passes}) > 1
 
 
-def test_unknown_data_is_refused():
-    import pytest
+@pytest.mark.parametrize(("processes", "pieces"), [(1, 3), (3, 1), (2, 2), (1, 5)])
+def test_however_a_step_is_divided_it_has_the_same_content(processes, pieces):
+    (whole,) = batches(images_per_batch=5)[4]
+    options = {"images_per_batch": 5, "processes": processes, "pieces": pieces}
+    shares = [batches(rank=rank, **options)[4] for rank in range(processes)]
+    assert all(len(share) == pieces for share in shares)
+    parts = [part for share in shares for part in share]
+    assert sum((part.ids for part in parts), ()) == whole.ids
+    assert torch.equal(torch.cat([part.pixels for part in parts]), whole.pixels)
+    assert torch.equal(torch.cat([part.targets for part in parts]), whole.targets)
+    sizes = [len(part.pixels) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    starts = np.cumsum([0, *sizes[:-1]])
+    index = torch.cat([part.image_index + int(start) for part, start in zip(parts, starts, strict=True)])
+    assert torch.equal(index, whole.image_index)
 
+
+def test_more_parts_than_images_are_refused():
+    with pytest.raises(ValueError, match=r"2 process\(es\) with 2 part\(s\) of a step each: at most 3 parts"):
+        batches(images_per_batch=3, processes=2, pieces=2)
+
+
+def test_unknown_data_is_refused():
     with pytest.raises(ValueError, match="refshapes, refshapes\\+, refshapesg"):
         open_data("coco", "val")

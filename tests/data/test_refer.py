@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from refseg.data import refer
 from refseg.data.index import rasterise
-from refseg.data.refer import EXPECTED, NAMED, data_name, find_named, read_refer
+from refseg.data.refer import EXPECTED, NAMED, PRINTED, data_name, find_named, read_refer
 from refseg.data.sets import open_data, open_splits, splits_of
 
 GENUINE = Path(__file__).parents[3] / "shared" / "data" / "refer_fixture" / "refcocog" / "refs(umd).p"
@@ -232,6 +234,8 @@ def changed(where, value):
         (("refs", 1, "ref_id"), KeyError, "reference number 1: ref_id is missing"),
         (("refs", 1, "ref_id"), 1.5, "reference number 1: ref_id: 1.5"),
         (("refs", 1, "split"), None, "reference 101: split"),
+        (("refs", 1, "split"), "x" * 5001, "reference 101: split: 'x.*a name of at most 5000 characters"),
+        (("refs", 1, "ref_id"), "x" * 1001, "reference number 1: ref_id: 'x.*a string of at most 1000 characters"),
         (("refs", 1, "image_id"), 99, "reference 101: image 99 is not in .*instances.json"),
         (("refs", 1, "image_id"), True, "reference 101: image_id: True"),
         (("refs", 1, "ann_id"), 99, "reference 101: annotation 99 is not in"),
@@ -330,12 +334,99 @@ def test_names_and_places(tmp_path):
 
 def test_expected_counts_add_up():
     """Against the totals that the data sets' authors and the papers print."""
-    totals = {("refcoco", "unc"): (50000, 142210, 19994), ("refcoco+", "unc"): (49856, 141564, 19992)}
+    totals = {
+        ("refcoco", "unc"): (50000, 142210, 19994),
+        ("refcoco+", "unc"): (49856, 141564, 19992),
+        ("refcocog", "umd"): (49822, 95010, 25799),
+    }
     for which, total in totals.items():
         assert tuple(sum(counts) for counts in zip(*EXPECTED[which].values(), strict=True)) == total
-    umd = EXPECTED["refcocog", "umd"]
-    assert sum(refs for refs, _, _ in umd.values()) == 49822 and sum(images for *_, images in umd.values()) == 25799
-    assert sum(refs for refs, _, _ in EXPECTED["refcocog", "google"].values()) == 49822
+    google = list(EXPECTED["refcocog", "google"].values())  # images are in both of its splits
+    assert tuple(sum(counts) for counts in list(zip(*google, strict=True))[:2]) == (49822, 95010)
+    assert sum(references for references, *_ in EXPECTED["refcoco", "google"].values()) == 50000
+    assert set(EXPECTED) | set(PRINTED) >= {
+        (folder, stem[5:-1]) for folder, stem in NAMED.values() if folder != "grefcoco"
+    }
+
+
+def test_malformed_rows_are_left_out_where_somebody_collects_them(tmp_path):
+    references, annotations = refs(), instances()
+    references[0]["sentences"].insert(1, {"raw": 5, "sent_id": 90})
+    references[0]["sentences"][2]["kind"] = "attribute"
+    references[1]["ann_id"] = 99
+    references[3]["image_id"] = 1
+    references += [7, ref(105, 10, 1, "train", (6, "the big man")) | {"split": ""}, ref(102, 11, 1, "train", (7, "x"))]
+    annotations["annotations"][4]["segmentation"] = [[1, 2]]
+    annotations["annotations"].append({"id": 16})
+    annotations["images"].append({"id": 5})
+    annotations["categories"].append([])
+    path = root(tmp_path, references, annotations, photos=False)
+    problems = []
+    splits = read_refer(path, problems=problems)
+    named = [problem.replace(f"{path}: ", "").replace(f"{path.with_name('instances.json')}: ", "I ").split(";")[0]
+             for problem in problems]  # fmt: skip
+    assert [text.split(": ")[0] for text in named] == [
+        "I category number 2", "I image 5", "I annotation 16", "reference 100", "reference 101", "reference 103",
+        "I annotation 14", "reference number 5", "reference 105"]  # fmt: skip
+    assert named[3] == "reference 100: sentence number 1: raw or sent: 5"
+    ((entry,),) = splits.values()
+    assert [(e.sent_id, e.text, e.reference) for e in entry.expressions] == [
+        ("0", "The LEFT man!", 0), ("1", "man", 0), ("3", "right one", 1), ("7", "x", 2)]  # fmt: skip
+    assert [r.ref_id for r in entry.references] == ["100", "102", "102~2"]
+    with pytest.raises(ValueError, match="category number 2"):  # training and evaluation stop at the first
+        read_refer(path)
+    root(tmp_path, [7], annotations, photos=False)
+    with pytest.raises(ValueError, match="holds no expressions"):
+        read_refer(path, problems=[])
+
+
+def shared_lists(sentences, count, name="sentences"):
+    """A pickle of references that share one list: short, however much they hold together."""
+    one = ref(1, 10, 1, "train") | {"sentences": [{"raw": "man", "sent_id": 0}]} | {name: sentences}
+    return [one | {"ref_id": number} for number in range(count)]
+
+
+def test_lists_that_references_share_are_not_expanded_without_end(tmp_path):
+    sentences = [{"raw": "man", "sent": "man", "sent_id": n} for n in range(5000)]
+    path = root(tmp_path, shared_lists(sentences, 3000), photos=False)
+    assert path.stat().st_size < 500_000  # 15 million sentences
+    for problems in (None, []):
+        started = time.perf_counter()
+        with pytest.raises(
+            ValueError, match=r"refs\(unc\)\.p: its references use the same lists .* at most 2000000 ref"
+        ):
+            read_refer(path, problems=problems)
+        assert time.perf_counter() - started < 5
+    root(tmp_path, shared_lists([{"raw": "man " * 100_000, "sent_id": 0}] * 10, 100), photos=False)
+    with pytest.raises(ValueError, match="with 268435456 characters"):
+        read_refer(path)
+    root(tmp_path, shared_lists([10] * 5000, 3000, "ann_id"), photos=False)
+    with pytest.raises(ValueError, match="use the same lists"):
+        read_refer(path)
+    one = refs()[0]
+    root(tmp_path, [one] * 700_000, photos=False)  # the same reference again and again
+    with pytest.raises(ValueError, match="use the same lists"):
+        read_refer(path)
+
+
+def test_a_few_shared_lists_are_read_and_written_out_ones_have_no_bound(tmp_path, monkeypatch):
+    path = root(tmp_path, shared_lists([{"raw": "man", "sent_id": 5}, {"raw": "he", "sent_id": 6}], 3), photos=False)
+    (entry,) = read_refer(path)["train"]
+    assert [(e.sent_id, e.reference) for e in entry.expressions] == [
+        ("5", 0), ("6", 0), ("5~2", 1), ("6~2", 1), ("5~3", 2), ("6~3", 2)]  # fmt: skip
+    monkeypatch.setattr(refer, "MOST_USES", 8)
+    with pytest.raises(ValueError, match="at most 8 references"):
+        read_refer(path)
+    monkeypatch.setattr(refer, "MOST_USES", 9)
+    assert len(read_refer(path)) == 1
+    monkeypatch.setattr(refer, "MOST_USES", 1)
+    json_path = root(tmp_path, name="refcoco/refs(unc).json", photos=False)  # JSON has no shared lists
+    assert len(read_refer(json_path)) == 4
+
+
+def test_an_outline_that_many_references_mean_is_kept_once(tmp_path):
+    entries = read_refer(root(tmp_path, [ref(n, 10, 1, "val", (n, "x")) for n in range(5)], photos=False))["val"]
+    assert len({id(region) for r in entries[0].references for region in r.regions}) == 1
 
 
 @pytest.mark.skipif(not GENUINE.is_file(), reason="the genuine file pair is not there")

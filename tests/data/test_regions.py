@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from refseg.data.index import Entry, IndexedSamples, PerReference, RawReference, Region, rasterise
+from refseg.data.outlines import fill_outline
 from refseg.data.regions import check_size, parse_segmentation, read_mask
 from refseg.data.rle import decode_rle, encode_rle
 from refseg.types import Expression
@@ -82,6 +85,46 @@ def test_outlines_leave_the_image_or_have_two_points():
     assert not rasterise(reference([box(100, 100, 4, 4)]), SIZE).any()
     line = rasterise(reference([[2.0, 3.0, 9.0, 3.0]]), SIZE)  # not the box that COCO's library takes it for
     assert line.sum() < 10
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(3, 9), st.integers(0, 2**32 - 1),
+       st.sampled_from([1, 3, 20, 150]), st.sampled_from([0, 1, 14]))  # fmt: skip
+def test_outlines_are_filled_as_by_cocos_library(height, width, corners, seed, spread, digits):
+    """Also where they leave the image by far, on whole numbers and tenths, where edges meet the middles of pixels."""
+    points = np.random.default_rng(seed).random((corners, 2)) - 0.5
+    points = (points * [width * spread, height * spread] + [width / 2, height / 2]).round(digits)
+    expected = coco.decode(coco.frPyObjects([points.ravel().tolist()], height, width))[:, :, 0].astype(bool)
+    assert np.array_equal(fill_outline(points, (height, width)), expected)
+
+
+def test_an_outline_far_beyond_a_small_image_costs_what_the_image_needs():
+    """COCO's library would keep 360 million steps of it, which is some gigabytes."""
+    far = reference([[0, 0, *[-9e5, 9e5, 9e5, -9e5] * 20], [-9e5, -9e5, 9e5, -9e5, 9e5, 6, -9e5, 6]])
+    tracemalloc.start()
+    started = time.perf_counter()
+    mask = rasterise(far, SIZE)
+    assert time.perf_counter() - started < 1 and tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    assert np.array_equal(mask, filled(0, 0, 16, 6))  # the first goes there and back along one line
+
+
+def test_long_outlines_are_filled_a_few_crossings_at_a_time(monkeypatch):
+    random = np.random.default_rng(5)
+    points = np.stack([np.tile([-30.0, 90.0], 600), random.random(1200) * 50], 1)
+    expected = coco.decode(coco.frPyObjects([points.ravel().tolist()], 50, 64))[:, :, 0].astype(bool)
+    polygon = reference([points.ravel().tolist()])
+    assert np.array_equal(rasterise(polygon, (50, 64)), expected)
+    monkeypatch.setattr("refseg.data.outlines._AT_ONCE", 7)
+    assert np.array_equal(fill_outline(points, (50, 64)), expected) and 0 < expected.mean() < 1
+
+
+def test_an_object_of_many_parts_is_drawn_one_by_one():
+    many = reference([box(x % 400, x // 400, 1, 1) for x in range(0, 40_000, 100)])
+    tracemalloc.start()
+    assert rasterise(many, (400, 400)).sum() == 400
+    assert tracemalloc.get_traced_memory()[1] < 10 * 400 * 400  # not 400 masks
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
@@ -214,9 +257,9 @@ def test_what_does_not_fit_is_named(tmp_path):
     Image.fromarray(np.ones((5, 6), bool)).save(tmp_path / "small.png")
     with pytest.raises(ValueError, match=r"reference 2: .*small\.png: mask of 6x5 pixels"):
         indexed(tmp_path, regions=(Region(file=tmp_path / "small.png"),))[0][0]
-    far = parse_segmentation([[0, 0] + [-9e5, 9e5, 9e5, -9e5] * 20], "here")
-    with pytest.raises(ValueError, match="reference 2: polygon with an outline of many million pixels"):
-        indexed(tmp_path, regions=far)[0][0]
+    many = parse_segmentation([[0, 0] + [0, 5, 15, 5] * 700_000], "here")
+    with pytest.raises(ValueError, match="reference 2: polygon with an outline that crosses the image many million ti"):
+        indexed(tmp_path, regions=many)[0][0]
     data, _ = indexed(tmp_path)
     (tmp_path / "a.png").unlink()
     with pytest.raises(ValueError, match=r"a\.png: no such file"):

@@ -85,7 +85,7 @@ def test_one_random_sentence_of_a_reference_at_a_time(tmp_path):
     size = len(data)
     assert size == len(set(of.values()))
     batches = TrainingBatches(data, TOKENIZER, tiny("lgformer-shapes").input, 1, 1, 0, 3 * size, data.endless)
-    seen = [batches[step].ids for step in range(3 * size)]
+    seen = [[sent_id for batch in batches[step] for sent_id in batch.ids] for step in range(3 * size)]
     assert all(len(ids) == 1 for ids in seen)
     for start in (0, size, 2 * size):
         assert sorted(of[ids[0]] for ids in seen[start : start + size]) == sorted(set(of.values()))

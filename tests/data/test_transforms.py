@@ -1,14 +1,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
-from refseg.data.transforms import InputConfig, content_box, image_to_pixels, logits_to_image, mask_to_target
+from refseg.data.transforms import (
+    InputConfig,
+    content_box,
+    image_to_pixels,
+    logits_to_image,
+    logits_to_masks,
+    mask_to_target,
+)
 from refseg.geometry import covered_by
+from refseg.protocols import CRIS, LAVT
 
 CONFIG = InputConfig((32, 48), (0.5, 0.25, 0.0), (0.5, 0.25, 1.0), 20)
 LETTERBOX = replace(CONFIG, resize="letterbox")
@@ -80,3 +91,69 @@ def test_cells_that_reach_beyond_the_image_are_not_squeezed_into_it():
         torch.testing.assert_close(back[2:-4], torch.arange(h)[2:-4] + 0.5)
         assert covered_by((-(-h // 4), -(-w // 4)), (h, w)) == (52 if h == 50 else h, w)
     assert covered_by((16, 40), (20, 24)) == (20, 24)  # no whole stride: the map covers just the image
+
+
+WARP = load_file(Path(__file__).parents[1] / "reference" / "cris_warp.safetensors")
+WARPED = [((36, 48), (24, 24)), ((14, 20), (24, 24)), ((48, 36), (30, 30)), ((31, 45), (26, 26)), ((25, 60), (20, 32))]
+
+
+def warped(case):
+    """Probabilities at network size through the protocol `cris`: masks and probabilities at the image's size."""
+    own, size = WARPED[case]
+    config = InputConfig(size, (0.0,) * 3, (1.0,) * 3, 20, resize="letterbox")
+    logits = torch.from_numpy(WARP[f"{case}.map"]).double().logit().float()[None, None]
+    masks, probabilities = logits_to_masks(logits, own, config, CRIS)
+    return masks[0].numpy(), probabilities[0].numpy()
+
+
+@pytest.mark.parametrize("case", range(5))
+def test_cris_maps_back_as_opencv_does(case):
+    """Recorded from OpenCV's own cv2.warpAffine(map, M, (W, H), flags=INTER_CUBIC, borderValue=0).
+
+    The maps are float32 in (0, 1) at network size: sigmoid of 4 times normal noise of 6 x 6, enlarged by cv2.resize
+    (INTER_CUBIC); in case 3 the noise has network size. M takes the outer edges of the letterboxed image in the network
+    input to those of the image: cv2.getAffineTransform of the corners (left, top), (left + w, top), (left, top + h)
+    and (0, 0), (W, 0), (0, H), all minus 0.5, where OpenCV counts from the centres of pixels. `opencv5` is version
+    5.0.0, which computes every place and weight, `opencv4` is 4.10.0, which rounds places to 1/32 of a pixel, as the
+    versions of CRIS's time did.
+    """
+    (masks, found), new, old = warped(case), WARP[f"{case}.opencv5"], WARP[f"{case}.opencv4"]
+    np.testing.assert_allclose(found, new.clip(0, 1), rtol=0, atol=1e-5)
+    assert np.array_equal(masks, new > 0.35)
+    # Rounding by at most 1/64 of a pixel in each direction: that much of the difference of two pixels, times the
+    # steepest slope of a cubic through them.
+    steps = np.pad(WARP[f"{case}.map"], 2)
+    steepest = max(np.abs(np.diff(steps, axis=0)).max(), np.abs(np.diff(steps, axis=1)).max())
+    assert np.abs(found - old.clip(0, 1)).max() <= 2 * steepest / 64 * 1.5
+    assert np.abs(old - 0.35)[masks != (old > 0.35)].max(initial=0) < 0.03
+
+
+def test_masks_of_cris_are_opencvs_but_for_7_pixels_of_6631():
+    differ = [int((warped(case)[0] != (WARP[f"{case}.opencv4"] > 0.35)).sum()) for case in range(5)]
+    assert differ == [0, 0, 0, 5, 2] and sum(WARP[f"{case}.opencv4"].size for case in range(5)) == 6631
+
+
+def test_scores_fade_at_the_borders_of_the_input_only():
+    # 40 x 20 in 20 x 20: the image is 20 x 10, its top and bottom are borders of the input, its left and right are not.
+    config = InputConfig((20, 20), (0.0,) * 3, (1.0,) * 3, 20, resize="letterbox")
+    ones = torch.full((1, 1, 20, 20), 1.0)
+    back = logits_to_image(ones, (40, 20), config, "bicubic", "zero")[0]
+    # The first row's centre is a quarter of a row above the input's first: the cubic of a = -0.75 at 0.25 and 1.25.
+    weights = [1.25 * x**3 - 2.25 * x**2 + 1 for x in (0.25,)]
+    weights += [-0.75 * x**3 + 3.75 * x**2 - 6 * x + 3 for x in (1.25,)]
+    torch.testing.assert_close(back[[0, -1]], torch.full((2, 20), sum(weights)), rtol=1e-4, atol=1e-4)
+    assert back[0, 0] < 0.9 and torch.allclose(back[5:-5], torch.ones(30, 20), atol=1e-5)
+    squashed = logits_to_image(ones, (40, 20), replace(config, resize="squash"), "bicubic", "zero")[0]
+    torch.testing.assert_close(squashed[0, 10], back[0, 10])
+    assert torch.equal(logits_to_image(ones, (40, 20), config, "bicubic")[0].round(decimals=4), torch.ones(40, 20))
+
+
+def test_lavt_aligns_corners_by_hand():
+    # 3 x 3 to 5 x 5 with corner centres on corner centres: every second pixel is a cell, the others lie between two.
+    config = InputConfig((5, 5), (0.0,) * 3, (1.0,) * 3, 20)
+    cells = torch.tensor([[-3.0, 1.0, 5.0], [2.0, -2.0, 0.5], [4.0, 6.0, -7.0]])
+    between = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0], [0, 1, 0], [0, 0.5, 0.5], [0, 0, 1]])
+    expected = between @ cells @ between.T
+    masks, probabilities = logits_to_masks(cells[None, None], (50, 70), config, LAVT)
+    torch.testing.assert_close(probabilities[0], expected.sigmoid())
+    assert torch.equal(masks[0], expected > 0)

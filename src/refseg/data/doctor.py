@@ -17,8 +17,8 @@ from refseg.data.coco import EXPRESSIONS
 from refseg.data.images import read_image
 from refseg.data.index import Entry
 from refseg.data.jsonl import NAMES
-from refseg.data.leakage import Images, find_leaks, image_names, read_list
-from refseg.data.refer import EXPECTED, NAMED, data_name, split_by
+from refseg.data.leakage import Images, TrainList, find_leaks, image_names, read_list
+from refseg.data.refer import EXPECTED, PRINTED, data_name, split_by
 from refseg.data.regions import RawReference, Region, Size, rasterise, read_mask, region_size
 from refseg.data.sets import read_splits
 
@@ -27,7 +27,13 @@ EXAMPLES = 5
 # CLIP those of the CRIS family on RefCOCO(+), on RefCOCOg, and JMCELN's.
 LIMITS: Mapping[str, tuple[int, ...]] = {"BERT": (20,), "CLIP": (17, 22, 30)}
 _SLACK = 1.5  # pixels: annotation tools put a corner on or just beyond the border
-_SPLIT_BY_OBJECT = ("refcocog-google",)  # its authors split objects, not images
+# Published splits that share images, and why that is known.
+_SHARING: Mapping[str, str] = {
+    "refcocog-google": "its authors split objects, not images",
+    "refcoco-google": "its authors split objects, not images",
+    "refclef-unc": "the published splits must share some, as together they count more images than the data set has",
+}
+_NEARLY = 0.01  # share by which the sentences of a split may differ from what papers print
 
 ORIGINALS: Mapping[str, str] = {
     "refcoco": "https://github.com/lichengunc/refer (annotations), https://cocodataset.org (photos: train2014)",
@@ -44,6 +50,7 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     "unreadable files": ("error", "the file cannot be read as what its name says"),
     "unreadable rows": ("error", "the row is malformed and was left out"),
     "unexpected counts": ("error", "not as many references, sentences or images as the published split has"),
+    "unconfirmed counts": ("warning", "not nearly as many sentences as papers print for the split"),
     "missing images": ("error", "the annotated image is not there"),
     "unreadable images": ("error", "the image is damaged or no image"),
     "images of another size": ("error", "the image is not of the size that was annotated"),
@@ -58,7 +65,12 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     "long expressions": ("warning", "longer than a model reads; the end is cut off"),
     "images shared by train and test": ("error", "images of the training split are also in a split that is scored"),
     "images shared by scored splits": ("warning", "two splits that are scored share images"),
-    "images shared with another set": ("warning", "training on the one set shows images on which the other is scored"),
+    "images shared with another set": (
+        "warning",
+        "training on the one set shows images on which the other is scored; to train on both, `refseg train --data A "
+        "--data B` takes every val and test image out, and `refseg data check --train-list FILE` checks what another "
+        "model was trained on",
+    ),
     "images on the training list": ("error", "images of the list are in a split that is scored"),
 }
 
@@ -149,7 +161,8 @@ def check(
         root: A folder, or the file of one data set.
         fast: Leave the images unopened.
         measure: Counts tokens.
-        train_list: A file with an image's name or path in every line, of images that something is trained on.
+        train_list: A file with an image's name or path in every line, of images that something is trained on. It then
+            decides what is a leak between sets, instead of the sets' own training splits.
         progress: Is told what is looked at.
 
     Raises:
@@ -190,7 +203,7 @@ class _Doctor:
         self._opened: dict[Path, tuple[str | None, Size | None]] = {}  # of every image: what is wrong, and its size
         self._unchecked = 0
 
-    def check(self, listed: Collection[str] | None) -> Report:
+    def check(self, listed: TrainList | None) -> Report:
         sources, lacking = find_sources(self._root)
         for folder in lacking:
             self._add("missing files", str(folder), "refs(*).p", f"; described at {ORIGINALS[folder.name]}")
@@ -203,6 +216,7 @@ class _Doctor:
             try:
                 splits = read_splits(source, problems=problems)
             except ValueError as error:
+                self._rows(source, problems)
                 if split_by(source) is not None and not source.with_name("instances.json").is_file():
                     place = ORIGINALS.get(source.parent.name)
                     described = f"; described at {place}" if place else ""
@@ -210,8 +224,7 @@ class _Doctor:
                 else:
                     self._add("unreadable files", str(source), str(source), f": {error}")
                 continue
-            for problem in problems:
-                self._add("unreadable rows", str(source), problem.removeprefix(f"{source}: "))
+            self._rows(source, problems)
             name = data_name(source) if split_by(source) is not None else self._below(source)
             counts = {split: _counts(entries) for split, entries in splits.items()}
             sets.append({"name": name, "file": str(source), "splits": counts})
@@ -219,7 +232,8 @@ class _Doctor:
             for split, entries in splits.items():
                 self._progress(f"{name} {split}")
                 self._split(source, f"{name} {split}", entries)
-                images.append(Images(name, split, image_names(entries, contents=not self._fast)))
+                names = image_names(entries, contents=not self._fast)
+                images.append(Images(name, split, names, self._root if self._root.is_dir() else self._root.parent))
         self._leaks(images, listed)
         order = {"error": 0, "warning": 1}
         findings = sorted(self._found.values(), key=lambda finding: order[finding.severity])
@@ -227,6 +241,10 @@ class _Doctor:
         if self._unchecked:
             skipped.append(f"{self._unchecked} masks of images of unknown size were not drawn")
         return Report(str(self._root), sets, findings, self._measure.name, skipped)
+
+    def _rows(self, source: Path, problems: Sequence[str]) -> None:
+        for problem in problems:
+            self._add("unreadable rows", str(source), problem.removeprefix(f"{source}: "))
 
     def _below(self, source: Path) -> str:
         return str(source.relative_to(self._root)) if source != self._root else source.name
@@ -240,13 +258,20 @@ class _Doctor:
 
     def _expected(self, source: Path, name: str, counts: Mapping[str, Mapping[str, int]]) -> None:
         by = split_by(source)
-        published = EXPECTED.get((source.absolute().parent.name, by)) if by and name in NAMED else None
+        which = (source.absolute().parent.name, by or "")
+        if source.name not in (f"refs({by}).p", f"refs({by}).json"):
+            return
+        for split, sentences in PRINTED.get(which, {}).items():
+            found = counts.get(split, {"sentences": 0})["sentences"]
+            if abs(found - sentences) > _NEARLY * sentences:
+                self._add("unconfirmed counts", name, f"{split}: {found} sentences, papers print {sentences}")
+        published = EXPECTED.get(which)
         if published is None:
             return
         for split in dict.fromkeys((*published, *counts)):
             wanted = published.get(split, (0, 0, 0))
-            found = counts.get(split, {"references": 0, "sentences": 0, "images": 0})
-            for (what, given), number in zip(found.items(), wanted, strict=True):
+            there = counts.get(split, {"references": 0, "sentences": 0, "images": 0})
+            for (what, given), number in zip(there.items(), wanted, strict=True):
                 if number is not None and given != number:
                     self._add("unexpected counts", name, f"{split}: {given} {what} instead of {number}")
 
@@ -326,16 +351,17 @@ class _Doctor:
                         more = f" ({encoder}, {limit} tokens)"
                         self._add("long expressions", where, f"{expression.sent_id} ({length})", more)
 
-    def _leaks(self, images: Sequence[Images], listed: Collection[str] | None) -> None:
+    def _leaks(self, images: Sequence[Images], listed: TrainList | None) -> None:
         for leak in find_leaks(images):
             one, two = leak.one, leak.two
+            if listed is not None and leak.kind == "images shared with another set":
+                continue  # the list says what is trained on
             where = f"{one.data} {one.split}, {two.data} {two.split}"
-            by_design = one.data in _SPLIT_BY_OBJECT and leak.kind == "images shared by train and test"
             for example in leak.shared:
                 self._add(leak.kind, where, example)
-            if by_design:
+            if one.data in _SHARING and leak.kind == "images shared by train and test":
                 finding = self._found[leak.kind, where]
-                finding.severity, finding.says = "warning", f"{finding.says}; its authors split objects, not images"
+                finding.severity, finding.says = "warning", f"{finding.says}; {_SHARING[one.data]}"
         for split in images:
             if listed is not None and not split.trained:
                 for example in split.on_list(listed):

@@ -16,9 +16,17 @@ from typing import Any, cast
 
 from PIL import Image
 
+from refseg.data.fields import split_words
 from refseg.data.rle import encode_rle
 from refseg.data.sets import Dataset
 from refseg.types import Sample
+
+NAME_ACCEPTED = "letters, digits and +, - or _ are accepted"
+
+
+def is_name(text: str) -> bool:
+    """Whether a data set in the layout of the RefCOCO family, or who made its splits, can be called so."""
+    return bool(text) and all(c.isalnum() or c in "+-_" for c in text)
 
 
 def export_jsonl(samples: Dataset | Sequence[Dataset], folder: Path, limit: int | None = None) -> Path:
@@ -91,8 +99,8 @@ def export_refer(
         OSError: It cannot be written; nothing is left.
     """
     for what, given in (("name", name), ("by", by)):
-        if not given or not all(c.isalnum() or c in "+-_" for c in given):
-            raise ValueError(f"{what} {given!r}: letters, digits and +, - or _ are accepted")
+        if not is_name(given):
+            raise ValueError(f"{what} {given!r}: {NAME_ACCEPTED}")
     splits = _checked(samples, limit)
 
     def write(beside: Path) -> None:
@@ -109,7 +117,7 @@ def export_refer(
                 images.append({"id": sample.image_id, "file_name": file, "height": height, "width": width})
             for number, reference in enumerate(sample.references):
                 sentences = [
-                    {"sent_id": e.sent_id, "raw": e.text, "sent": e.text, "tokens": e.text.split(), "kind": e.kind,
+                    {"sent_id": e.sent_id, "raw": e.text, "sent": e.text, "tokens": split_words(e.text), "kind": e.kind,
                      "position": position}
                     for position, e in enumerate(sample.expressions)
                     if e.reference == number

@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import json
+import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-_SHORT = reprlib.Repr()
+
+class _Short(reprlib.Repr):
+    """Python's own, which sorts a dict or a set before it shows the first few entries, without that."""
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        pairs = [f"{self.repr1(k, level - 1)}: {self.repr1(v, level - 1)}" for k, v in islice(x.items(), self.maxdict)]
+        return "{" + ", ".join(pairs + ["..."] * (len(x) > len(pairs))) + "}" if level > 0 or not x else "{...}"
+
+    def repr_set(self, x: set[Any], level: int) -> str:
+        found = [self.repr1(value, level - 1) for value in islice(x, self.maxset)]
+        return "{" + ", ".join(found + ["..."] * (len(x) > len(found))) + "}" if x else "set()"
+
+
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a sentence in lower case, without punctuation."""
+    return _WORD.findall(text.lower())
+
+
+_SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = 60
 _SHORT.maxlevel = 3
+_LONGEST_ID, _LONGEST_NAME = 1000, 5000  # characters; no path is longer, and a file can repeat them in every row
 
 
 def shown(value: Any) -> str:
@@ -90,8 +115,10 @@ def as_name(value: Any, where: str) -> str:
     """A string that is not empty and can be (part of) a path.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: It is something else, or very long.
     """
+    if isinstance(value, str) and len(value) > _LONGEST_NAME:
+        raise ValueError(f"{where}: {shown(value)}; a name of at most {_LONGEST_NAME} characters is accepted")
     text = as_text(value, where)
     if not text or "\0" in text:
         raise ValueError(f"{where}: {shown(text)}; a name that is not empty is accepted")
@@ -102,11 +129,13 @@ def as_id(value: Any, where: str) -> str:
     """An identifier, a whole number or a string, as a string.
 
     Raises:
-        ValueError: It is something else, or empty.
+        ValueError: It is something else, empty, or very long.
     """
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
         return str(value)
     if isinstance(value, str) and value:
+        if len(value) > _LONGEST_ID:
+            raise ValueError(f"{where}: {shown(value)}; a string of at most {_LONGEST_ID} characters is accepted")
         return as_text(value, where)
     raise ValueError(f"{where}: {shown(value)}; a whole number or a string that is not empty is accepted")
 
@@ -118,7 +147,7 @@ def needed(record: Mapping[str, Any], name: str, where: str) -> Any:
         ValueError: It is not.
     """
     if name not in record:
-        raise ValueError(f"{where}: {name} is missing; it has {', '.join(shown(key) for key in list(record)[:12])}")
+        raise ValueError(f"{where}: {name} is missing; it has {', '.join(shown(key) for key in islice(record, 12))}")
     return record[name]
 
 
@@ -135,6 +164,24 @@ def as_count(value: Any, where: str) -> int:
     if count < 1:
         raise ValueError(f"{where} {shown(value)}: a whole number from 1 is accepted")
     return count
+
+
+@contextmanager
+def leave_out(problems: list[str] | None) -> Iterator[None]:
+    """What is wrong with a row ends the row, and is noted, where somebody collects problems; else it stops.
+
+    Args:
+        problems: Takes the messages.
+
+    Raises:
+        ValueError: Nobody collects them.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if problems is None:
+            raise
+        problems.append(str(error))
 
 
 def json_rows(path: Path, problems: list[str] | None = None) -> Iterable[tuple[int, str, Any]]:
@@ -159,11 +206,5 @@ def _parsed(path: Path, lines: Iterable[tuple[int, str]], problems: list[str] | 
     for number, line in lines:
         where = f"{path}: line {number}"
         if line.strip():
-            try:
-                value = parse_json(line, where)
-            except ValueError as error:
-                if problems is None:
-                    raise
-                problems.append(str(error))
-                continue
-            yield number, where, value
+            with leave_out(problems):
+                yield number, where, parse_json(line, where)

@@ -26,6 +26,7 @@ class Row:
         text: The sentence.
         kind: Kind of the expression, if known.
         position: Place among the sentences of the image, if known; else they keep the order of the file.
+        words: How many words the data set counts in the sentence, if it says.
     """
 
     split: str | None
@@ -34,6 +35,7 @@ class Row:
     text: str
     kind: str | None = None
     position: int | None = None
+    words: int | None = None
 
 
 @dataclass(eq=False)
@@ -176,5 +178,5 @@ def _entry(image_id: str, image: _Image) -> Entry:
         image.file,
         image.size,
         tuple(image.references),
-        tuple(Expression(row.sent_id, row.text, number, row.kind) for row, number in sentences),
+        tuple(Expression(row.sent_id, row.text, number, row.kind, row.words) for row, number in sentences),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from refseg.data.annotated import AnnotatedObjects
 from refseg.data.images import read_image
 from refseg.data.regions import Overlap, RawReference, Region, Size, rasterise
 from refseg.types import Expression, Reference, Sample
@@ -53,6 +54,7 @@ class IndexedSamples:
         self.entries = tuple(entries)
         self.source = source
         self.overlap: Overlap = overlap
+        self._annotated = AnnotatedObjects(source, [entry.image_id for entry in self.entries])
 
     def __len__(self) -> int:
         """Number of images."""
@@ -68,6 +70,32 @@ class IndexedSamples:
         """
         entry = self._entry(index)
         return self.sample(entry, range(len(entry.references)))
+
+    def expressions(self, index: int) -> tuple[Expression, ...]:
+        """What is written about an image, which is not read.
+
+        Raises:
+            IndexError: There is no such image.
+        """
+        return self._entry(index).expressions
+
+    def others(self, index: int, size: Size) -> Iterator[Reference]:
+        """The annotated objects of an image that are no reference of their own, where the layout knows any.
+
+        The file of all annotations is read when somebody asks for the first time, and drawn is one object at a time.
+
+        Args:
+            index: Number of the image.
+            size: (H, W) of the image.
+
+        Raises:
+            IndexError: There is no such image.
+        """
+        entry = self._entry(index)
+        told = [reference.extra["ann_ids"] for reference in entry.references if "ann_ids" in reference.extra]
+        if told:  # else the references are all that the layout has
+            alone = {ann_ids[0] for ann_ids in told if len(ann_ids) == 1}
+            yield from self._annotated.of(entry.image_id, size, alone)
 
     def sample(self, entry: Entry, numbers: Sequence[int]) -> Sample:
         """The sample of an entry with some of its references, and the expressions about those.
@@ -95,9 +123,7 @@ class IndexedSamples:
                 ) from error
             references.append(Reference(raw.ref_id, mask, raw.category, raw.extra.get("same_category")))
         place = {number: i for i, number in enumerate(numbers)}
-        expressions = tuple(
-            Expression(e.sent_id, e.text, place[e.reference], e.kind) for e in entry.expressions if e.reference in place
-        )
+        expressions = tuple(replace(e, reference=place[e.reference]) for e in entry.expressions if e.reference in place)
         return Sample(entry.image_id, image, tuple(references), expressions)
 
     def _entry(self, index: int) -> Entry:

@@ -19,11 +19,22 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from refseg.data.fields import as_count, as_id, as_name, as_record, json_rows, needed, parse_json, read_text, shown
+from refseg.data.fields import (
+    as_count,
+    as_id,
+    as_name,
+    as_record,
+    json_rows,
+    leave_out,
+    needed,
+    parse_json,
+    read_text,
+    shown,
+)
 from refseg.data.grouping import Grouping
 from refseg.data.index import Entry, RawReference, Region, Size
 from refseg.data.regions import parse_segmentation, region_size
@@ -46,14 +57,10 @@ def read_jsonl(path: Path, problems: list[str] | None = None) -> dict[str, tuple
         ValueError: The file is missing or malformed; names file, line and field.
     """
     reader = _Reader(path)
-    rows = csv_rows(path) if path.suffix.lower() == ".csv" else json_rows(path, problems)
+    rows = csv_rows(path, problems) if path.suffix.lower() == ".csv" else json_rows(path, problems)
     for number, where, value in rows:
-        try:
+        with leave_out(problems):
             reader.add(number, where, value)
-        except ValueError as error:
-            if problems is None:
-                raise
-            problems.append(str(error))
     return reader.grouping.splits()
 
 
@@ -127,8 +134,13 @@ def _size(regions: tuple[Region, ...]) -> Size | None:
     return next((size for size in map(region_size, regions) if size is not None), None)
 
 
-def csv_rows(path: Path) -> Iterable[tuple[int, str, Any]]:
+def csv_rows(path: Path, problems: list[str] | None = None) -> Iterable[tuple[int, str, Any]]:
     """Number, place for messages and cells of each row of a CSV file, by column; empty cells are left out.
+
+    Args:
+        path: The file.
+        problems: Takes the messages of rows with too many or too few cells or a mask that is no JSON, which are then
+            left out instead of stopping.
 
     Raises:
         ValueError: The file cannot be read or is no CSV with a first row of column names.
@@ -136,7 +148,7 @@ def csv_rows(path: Path) -> Iterable[tuple[int, str, Any]]:
     before = csv.field_size_limit(_LONGEST_CELL)
     rows: list[tuple[int, str, Any]] = []
     names: list[str] | None = None
-    line = 1
+    line, number = 1, 0
     try:
         reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
         for cells in reader:
@@ -151,15 +163,21 @@ def csv_rows(path: Path) -> Iterable[tuple[int, str, Any]]:
                         "commas, is accepted"
                     )
                 continue
-            if len(cells) != len(names):
-                raise ValueError(f"{where}: {len(cells)} cells; {len(names)}, as in the first row, are accepted")
-            record: dict[str, Any] = {name: cell for name, cell in zip(names, cells, strict=True) if cell != ""}
-            mask = record.get("mask", "").strip()
-            if mask[:1] in ("[", "{") or mask == "null":
-                record["mask"] = parse_json(mask, f"{where}: mask")
-            rows.append((len(rows) + 1, where, record))
+            number += 1
+            with leave_out(problems):
+                rows.append((number, where, _cells(names, cells, where)))
     except csv.Error as error:
         raise ValueError(f"{path}: line {line}: not CSV ({error}); cells separated by commas are accepted") from error
     finally:
         csv.field_size_limit(before)
     return rows
+
+
+def _cells(names: Sequence[str], cells: Sequence[str], where: str) -> dict[str, Any]:
+    if len(cells) != len(names):
+        raise ValueError(f"{where}: {len(cells)} cells; {len(names)}, as in the first row, are accepted")
+    record: dict[str, Any] = {name: cell for name, cell in zip(names, cells, strict=True) if cell != ""}
+    mask = record.get("mask", "").strip()
+    if mask[:1] in ("[", "{") or mask == "null":
+        record["mask"] = parse_json(mask, f"{where}: mask")
+    return record

@@ -2,14 +2,17 @@
 
 A published photo goes by the number in its name, which COCO keeps from one release to the next
 (`COCO_train2014_000000581857.jpg` and `000000581857.jpg`), any other by where its file is. Equal files are equal images
-whatever they are called.
+whatever they are called. A list of images that somebody trained on holds bare names, or paths that may come from
+another machine: they are compared from their end, as far as both sides have them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import posixpath
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,21 +31,49 @@ class Images:
         data: Name of the data set.
         split: Name of the split.
         names: For all that an image may be recognised by, its path.
+        folder: What paths in lists are relative to; None for the root of all files.
     """
 
     data: str
     split: str
     names: Mapping[str, str]
+    folder: Path | None = None
 
     @property
     def trained(self) -> bool:
         """Whether models are trained on it; a file without splits counts as such, any other split is scored."""
         return self.split.startswith("train") or self.split == ALL
 
-    def on_list(self, listed: Collection[str]) -> list[str]:
+    def on_list(self, listed: TrainList) -> list[str]:
         """Paths of its images that a list names."""
-        wanted = set(listed)
-        return sorted({path for path in self.names.values() if _listed_as(path) & wanted})
+        return sorted(path for path in set(self.names.values()) if listed.names(path, self.folder))
+
+
+@dataclass(frozen=True)
+class TrainList:
+    """Images that something is trained on.
+
+    Attributes:
+        numbers: Those that go by COCO's number.
+        paths: The parts of the paths of all others.
+        ends: Those, and every last part of them: of a/b/c also b/c and c.
+    """
+
+    numbers: frozenset[str]
+    paths: frozenset[tuple[str, ...]]
+    ends: frozenset[tuple[str, ...]]
+
+    def names(self, path: str, folder: Path | None) -> bool:
+        """Whether it names an image: by COCO's number, else by as much of the path as both have, below `folder`."""
+        number = _COCO.fullmatch(Path(path).stem)
+        if number:
+            return number[1] in self.numbers
+        parts = _parts(path if folder is None else _below(path, folder))
+        plain = (*parts[:-1], Path(parts[-1]).stem)  # lists may leave the ending out
+        return any(
+            name in self.ends or any(name[first:] in self.paths for first in range(len(name)))
+            for name in (parts, plain)
+        )
 
 
 @dataclass(frozen=True)
@@ -97,17 +128,24 @@ def find_leaks(splits: Sequence[Images]) -> Iterator[Leak]:
                 yield Leak(kind, one, two, shared)
 
 
-def read_list(path: Path) -> frozenset[str]:
-    """The images that a text file names, one in a line: file names or paths, as they are compared.
+def read_list(path: Path) -> TrainList:
+    """The images that a text file names, one in a line: file names or paths, with COCO's names in any of their forms.
 
     Raises:
         ValueError: It cannot be read, or is empty.
     """
-    lines = [line.strip() for line in read_text(path).splitlines()]
-    found = frozenset(_stem(line) for line in lines if line)
-    if not found:
-        raise ValueError(f"{path}: names no image; a file with an image's name in every line is accepted")
-    return found
+    numbers: set[str] = set()
+    paths: set[tuple[str, ...]] = set()
+    for line in read_text(path).splitlines():
+        parts = _parts(line.strip())
+        if parts and (number := _COCO.fullmatch(Path(parts[-1]).stem)):
+            numbers.add(number[1])
+        elif parts:
+            paths.add(parts)
+    if not numbers and not paths:
+        raise ValueError(f"{path}: names no image; a file with an image's name or path in every line is accepted")
+    ends = frozenset(parts[first:] for parts in paths for first in range(len(parts)))
+    return TrainList(frozenset(numbers), frozenset(paths), ends)
 
 
 def _name(file: Path) -> str:
@@ -115,12 +153,14 @@ def _name(file: Path) -> str:
     return f"coco {number[1]}" if number else str(file.resolve())
 
 
-def _stem(path: str) -> str:
-    """How a list's images are compared: by COCO's number, else by the file's name, as lists rarely hold whole paths."""
-    name = Path(path.replace("\\", "/")).name
-    number = _COCO.fullmatch(Path(name).stem)
-    return number[1] if number else name
+def _parts(path: str) -> tuple[str, ...]:
+    """The parts of a path, without those that only lead to where it starts."""
+    plain = posixpath.normpath(path.replace("\\", "/")) if path else ""
+    return tuple(part for part in plain.split("/") if part not in ("", ".", ".."))
 
 
-def _listed_as(path: str) -> set[str]:
-    return {_stem(path), Path(path).stem}
+def _below(path: str, folder: Path) -> str:
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # on another drive
+        return path

@@ -1,7 +1,7 @@
 """Samples to training batches.
 
 A batch is a pure function of the data, the seed and its number, so that a run which stops at any step goes on with
-exactly the batch that comes next.
+exactly the batch that comes next, and any number of processes share the same steps.
 """
 
 from __future__ import annotations
@@ -53,20 +53,25 @@ class Tokens(Protocol):
 
 @dataclass(frozen=True)
 class TrainingBatches:
-    """Batch number `step` of a training run, for any step.
+    """What one process reads in step number `step` of a training run, for any step.
 
     The images come in an order that is shuffled anew every pass over the data; endless data is read front to back.
-    Of each image `expressions_per_image` different expressions are drawn, or all if it has fewer.
+    Of each image `expressions_per_image` different expressions are drawn, or all if it has fewer. What is drawn
+    depends on the seed, the step and the image's place in the step alone, so that a step has the same content however
+    it is divided.
 
     Attributes:
-        data: The training samples.
+        data: The images.
         tokenizer: Turns sentences into ids.
         input: What the model wants to see.
-        images_per_batch: B.
-        expressions_per_image: At most this many expressions of an image are used at a time.
-        seed: Chooses order and expressions.
-        steps: Number of batches.
-        endless: Whether the data is endless and needs no shuffling.
+        images_per_batch: Images of a step, over all processes.
+        expressions_per_image: At most this many expressions of an image.
+        seed: Seed of order and expressions.
+        steps: Steps of the run.
+        endless: Whether the data has no end and needs no shuffling.
+        rank: Number of this process.
+        processes: How many share every step; each has as many images as another, or one more.
+        pieces: How many batches each process divides its share into, to go through them one after the other.
     """
 
     data: Samples
@@ -77,19 +82,40 @@ class TrainingBatches:
     seed: int
     steps: int
     endless: bool
+    rank: int = 0
+    processes: int = 1
+    pieces: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuses more parts than there are images.
+
+        Raises:
+            ValueError: A part of a step would be empty.
+        """
+        parts = self.processes * self.pieces
+        if not 1 <= parts <= self.images_per_batch:
+            raise ValueError(
+                f"{self.processes} process(es) with {self.pieces} part(s) of a step each: at most "
+                f"{self.images_per_batch} parts, one per image of a step, are accepted"
+            )
 
     def __len__(self) -> int:
-        """Number of batches of the run."""
+        """Number of steps of the run."""
         return self.steps
 
-    def __getitem__(self, step: int) -> Batch:
-        """Builds one batch."""
-        random = np.random.default_rng((self.seed, step))
-        samples = [self.data[i] for i in self.indices(step)]
+    def __getitem__(self, step: int) -> tuple[Batch, ...]:
+        """Builds the batches of this process in one step."""
+        indices, parts = self.indices(step), self.processes * self.pieces
+        first = self.rank * self.pieces
+        ends = [part * len(indices) // parts for part in range(first, first + self.pieces + 1)]
+        return tuple(self._batch(step, range(a, b), indices[a:b]) for a, b in zip(ends, ends[1:], strict=False))
+
+    def _batch(self, step: int, places: range, indices: list[int]) -> Batch:
+        samples = [self.data[i] for i in indices]
         picked = [
             (b, e)
-            for b, sample in enumerate(samples)
-            for e in sorted(random.permutation(len(sample.expressions))[: self.expressions_per_image].tolist())
+            for b, (place, sample) in enumerate(zip(places, samples, strict=True))
+            for e in self._pick(step, place, len(sample.expressions))
         ]
         tokens = self.tokenizer([samples[b].expressions[e].text for b, e in picked], self.input.max_tokens)
         return Batch(
@@ -101,8 +127,13 @@ class TrainingBatches:
             ids=tuple(samples[b].expressions[e].sent_id for b, e in picked),
         )
 
+    def _pick(self, step: int, place: int, count: int) -> list[int]:
+        """Which of an image's expressions are asked about."""
+        random = np.random.default_rng((self.seed, 0, step, place))
+        return sorted(random.permutation(count)[: self.expressions_per_image].tolist())
+
     def indices(self, step: int) -> list[int]:
-        """Which samples batch number `step` holds."""
+        """Which samples step number `step` holds, over all processes."""
         first = step * self.images_per_batch
         numbers = range(first, first + self.images_per_batch)
         if self.endless:

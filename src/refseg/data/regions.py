@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from refseg.data.fields import shown
+from refseg.data.outlines import fill_outline
 from refseg.data.rle import decode_rle, encode_rle, runs_of
 
 Size = tuple[int, int]
@@ -26,7 +27,7 @@ ACCEPTED = (
 )
 
 _FARTHEST = 1e6  # a coordinate beyond this is damage
-_LONGEST = 2e7  # pixels along an outline; drawing takes memory in proportion
+_LONG = 1e5  # pixels along an outline up to which COCO's library draws it, with memory for every step of its way
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,30 +130,30 @@ def rasterise(reference: RawReference, size: Size, overlap: Overlap = "union") -
     return count > 0 if overlap == "union" else count == 1
 
 
-def _parts(region: Region, size: Size) -> Sequence[np.ndarray]:
-    if region.polygons is not None:
-        return [_draw(polygon, size) for polygon in region.polygons]
+def _parts(region: Region, size: Size) -> Iterator[np.ndarray]:
+    """Each part as (H, W) bool, one at a time: an object may have thousands of them."""
+    for polygon in region.polygons or ():
+        yield _draw(polygon, size)
     if region.rle is not None:
         if tuple(region.rle["size"]) != size:
             raise ValueError(f"mask of {_named(tuple(region.rle['size']))} for an image of {_named(size)}")
-        return [decode_rle(dict(region.rle))]
+        yield decode_rle(dict(region.rle))
     if region.file is not None:
         mask = read_mask(region.file)
         if mask.shape != size:
             raise ValueError(f"{region.file}: mask of {_named(mask.shape)} for an image of {_named(size)}")
-        return [mask]
-    return []
+        yield mask
 
 
 def _draw(polygon: np.ndarray, size: Size) -> np.ndarray:
     """A filled outline by COCO's own rule for pixels on the edge, so that masks equal everyone else's."""
-    from pycocotools import mask as coco  # here: reading an index must not need it
-
     points = polygon.reshape(-1, 2)
-    if float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()) > _LONGEST:
-        raise ValueError("polygon with an outline of many million pixels: it cannot be drawn")
     if len(points) < 3:  # COCO's library takes four numbers for a box
         points = np.concatenate([points, points[-1:]])
+    if float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()) > _LONG:
+        return fill_outline(points, size)
+    from pycocotools import mask as coco  # here: reading an index must not need it
+
     height, width = size
     return coco.decode(coco.frPyObjects([points.ravel().tolist()], height, width))[:, :, 0].astype(bool)
 

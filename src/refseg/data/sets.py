@@ -173,7 +173,7 @@ def read_splits(
     Args:
         source: The file.
         images: Folder of the images, where they are not in the usual place.
-        problems: Takes the messages of malformed rows of JSONL and CSV, which are then left out.
+        problems: Takes the messages of malformed rows, which are then left out.
 
     Raises:
         ValueError: It is malformed.
@@ -186,9 +186,9 @@ def read_splits(
         raise ValueError(f"{images}: no such folder; the folder of the images is accepted")
     with _no_collection():
         if split_by(source) is not None:
-            return read_refer(source, images)
+            return read_refer(source, images, problems)
         if _is_coco(source):
-            return read_coco(source.with_name("instances.json"), source, images)
+            return read_coco(source.with_name("instances.json"), source, images, problems)
         return read_jsonl(source, problems)
 
 

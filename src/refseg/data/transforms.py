@@ -82,13 +82,16 @@ def logits_to_image(
     own: Size,
     config: InputConfig,
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear",
+    beyond: Literal["edge", "zero"] = "edge",
 ) -> Tensor:
     """(T, 1, a, b) log-odds (or any map) of the network input to (T, H, W) at the image's `own` size.
 
-    Prediction and evaluation both come through here, so that what is scored is what a user sees.
+    Prediction and evaluation both come through here, so that what is scored is what a user sees. Beyond the network
+    input its edge goes on, or everything is zero; a pixel of the image whose centre lies within a few pixels of the
+    input's border is made of both.
     """
     covered = covered_by((logits.shape[2], logits.shape[3]), config.size)
-    if config.resize == "squash" and covered == config.size:
+    if config.resize == "squash" and covered == config.size and beyond == "edge":
         return _resize(logits.float(), own, interpolation)[:, 0]
     top, left, h, w = content_box(own, config)
     # Where each pixel's centre lies in the network input, in grid_sample's units: -1 and 1 are its outer edges.
@@ -98,7 +101,8 @@ def logits_to_image(
     )
     grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)  # (H, W, 2) as (x, y)
     grid = grid.expand(logits.shape[0], -1, -1, -1)
-    return F.grid_sample(logits.float(), grid, mode=interpolation, padding_mode="border", align_corners=False)[:, 0]
+    padding = "border" if beyond == "edge" else "zeros"
+    return F.grid_sample(logits.float(), grid, mode=interpolation, padding_mode=padding, align_corners=False)[:, 0]
 
 
 def logits_to_masks(
@@ -144,7 +148,7 @@ def _resize_by(protocol: Protocol, maps: Tensor, own: Size, config: InputConfig)
         else:
             covered = covered_by((maps.shape[2], maps.shape[3]), config.size)
             maps = _resize(maps, covered, protocol.interpolation)[..., : config.size[0], : config.size[1]]
-    return maps[:, 0] if network else logits_to_image(maps, own, config, protocol.interpolation)
+    return maps[:, 0] if network else logits_to_image(maps, own, config, protocol.interpolation, protocol.beyond)
 
 
 def _resize(maps: Tensor, size: Size, interpolation: str) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,10 +83,43 @@ class Tokenizer:
         """Writes `tokenizer.json`."""
         self._inner.save(str(path))
 
+    @classmethod
+    def from_json(cls, text: str) -> Tokenizer:
+        """What `to_json` wrote."""
+        return cls(HFTokenizer.from_str(text))
+
+    def to_json(self) -> str:
+        """What `save` writes, as a string."""
+        return str(self._inner.to_str())
+
     @property
     def size(self) -> int:
         """Number of entries in the vocabulary."""
         return int(self._inner.get_vocab_size())
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The id of every entry."""
+        return dict(self._inner.get_vocab())
+
+    def with_words(self, texts: Iterable[str], most: int = 5000) -> Tokenizer:
+        """A word-piece tokenizer that also knows the words of some sentences; the ids of its own words stay.
+
+        Args:
+            texts: The sentences.
+            most: At most this many words are added, the frequent ones first.
+
+        Raises:
+            ValueError: This is no word-piece tokenizer.
+        """
+        normal, split = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+        known = self.vocabulary
+        if "[UNK]" not in known:
+            raise ValueError("a tokenizer of byte pairs cannot learn words; one of word pieces is accepted")
+        counts = Counter(word for text in texts for word, _ in split.pre_tokenize_str(normal.normalize_str(text)))
+        new = sorted(counts.keys() - known, key=lambda word: (-counts[word], word))[:most]
+        ends = BERT_ENDS if self._end is None else CLIP_ENDS
+        return _word_pieces([*sorted(known, key=lambda word: known[word]), *new], ends) if new else self
 
     def __call__(self, sentences: Sequence[str], max_tokens: int) -> Tokens:
         """Encodes T sentences; what exceeds `max_tokens` is cut off at the end, where CLIP's end token is put back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
@@ -77,6 +77,10 @@ class Preset:
         source: Table of the paper that the row is from.
         scores: The paper's scores, in percent as printed, by "data split metric".
         note: What a reader should know about the row.
+        data: Data set of the row; the steps are `epochs` times its training references. Empty for compact versions.
+        epochs: Passes over the references; 0 where the recipe is ours and counts steps.
+        by_data: Settings, by data set, that the paper has for that one alone.
+        unusable: Why the printed score is no target, a sentence of `note`; empty where it is one.
     """
 
     name: str
@@ -88,11 +92,20 @@ class Preset:
     source: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+    data: str = ""
+    epochs: int = 0
+    by_data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unusable: str = ""
 
     @property
     def compact(self) -> bool:
         """Whether it is a compact version, or a row of one: for RefShapes, with the packaged word pieces."""
         return self.name.split("/")[0].endswith("-shapes")
+
+    @property
+    def own_words(self) -> bool:
+        """Whether it learns its own words, rather than those of published encoders."""
+        return self.encoders is None or bool(self.encoders.packaged)
 
 
 PAPER_INPUT = InputConfig(  # LAVT: ImageNet's statistics
@@ -153,7 +166,8 @@ CLIP_INPUT = InputConfig(  # CRIS: CLIP's statistics, the image's shape kept; ea
     resize="letterbox",
 )  # fmt: skip
 
-# LGFormer sec. 4.2: AdamW, 5e-5, weight decay 0.01, polynomial decay, 40 epochs of 42,404 references, batch 32.
+# LGFormer sec. 4.2: AdamW, 5e-5, weight decay 0.01, polynomial decay, 40 epochs of 42,404 references, batch 32. As in
+# LAVT's code, an epoch has whole batches only; so for all papers.
 PAPER_RECIPE = Recipe(
     steps=40 * 1325, images_per_batch=32, expressions_per_image=1, lr=5e-5, weight_decay=0.01, warmup=0, power=0.9,
     clip=0.0, select="oIoU",
@@ -182,6 +196,29 @@ def shapes_clip_tokenizer() -> Tokenizer:
     from refseg.data.shapes import VOCABULARY
 
     return small_wordpiece(VOCABULARY, clip=True)
+
+
+def compact_tokenizer(preset: Preset, texts: Sequence[str] = ()) -> Tokenizer:
+    """The tokenizer of a preset that learns its own words: those of RefShapes and of its training sentences.
+
+    Args:
+        preset: One with `own_words`.
+        texts: The sentences; none for RefShapes.
+    """
+    known = shapes_clip_tokenizer() if _text_field(preset) == "text" else shapes_tokenizer()
+    return known.with_words(texts)
+
+
+def with_vocabulary(preset: Preset, tokenizer: Tokenizer) -> Preset:
+    """The preset with as many word vectors as the tokenizer has words, if it learns its own words; else as it is."""
+    if not preset.own_words:
+        return preset
+    return replace(preset, model=override(preset.model, {f"{_text_field(preset)}.vocab": tokenizer.size}))
+
+
+def _text_field(preset: Preset) -> str:
+    """Where a method's config has its text encoder: CLIP's under `text`, BERT under `bert`."""
+    return "text" if hasattr(preset.model, "text") else "bert"
 
 
 def compact_swin() -> SwinConfig:
@@ -263,13 +300,16 @@ def ablation(
     source: str = "",
     scores: Mapping[str, float] | None = None,
     note: str = "",
+    unusable: str = "",
 ) -> Preset:
     """The row BASE/ROW of an ablation table: a preset with some fields of its model replaced, and the row's scores.
 
-    A row of a compact version also keeps the note that says how it differs from the paper.
+    A row of a compact version also keeps the note that says how it differs from the paper. Why a printed score is no
+    target ends the note.
     """
     model = override(base.model, changes)
     name, source = f"{base.name}/{row}", source or base.source
     if base.compact:
         note = f"{base.note} {note}".strip()
-    return replace(base, name=name, model=model, source=source, scores=scores or {}, note=note)  # fmt: skip
+    note = f"{note} {unusable}".strip()
+    return replace(base, name=name, model=model, source=source, scores=scores or {}, note=note, unusable=unusable)

@@ -68,7 +68,10 @@ def _paper(towers: ClipTowers, scores: tuple[float, ...], note: str = "") -> Pre
     main = {f"{split} mIoU": score for split, score in zip(splits, scores, strict=True)} if scores else {}
     inputs = replace(CLIP_INPUT, size=(480, 480), max_tokens=17)
     full = f"{METRIC} 17 tokens; 22 for RefCOCOg. {note}".strip()
-    return Preset("eavl", "eavl", model, inputs, RECIPE, towers.encoders, "EAVL Table 1", main, full)
+    by_data = {f"refcocog-{split}": {"input.max_tokens": 22} for split in ("umd", "google")}
+    return Preset(
+        "eavl", "eavl", model, inputs, RECIPE, towers.encoders, "EAVL Table 1", main, full, "refcoco", 100, by_data
+    )
 
 
 PAPER = _paper(CLIP_RN101, (70.65, 73.81, 66.62, 63.42, 68.26, 54.71, 60.93, 61.24))
@@ -127,7 +130,8 @@ def presets() -> list[Preset]:
     vit = {"vision": ClipViTConfig(width=96, layers=4, heads=4, patch=16, joint=96, grid=12)}
     every = [PAPER, replace(vit_b, name="eavl/vit-b16"), replace(vit_l, name="eavl/vit-l14"), compact]
     every.append(ablation(compact, "vit", vit, "EAVL Table 1", note="A small vision transformer instead of a ResNet."))
-    rn50 = replace(_paper(CLIP_RN50, ()), recipe=replace(RECIPE, steps=50 * 660))
+    # 50 epochs of the 42,278 references of RefCOCO+.
+    rn50 = replace(_paper(CLIP_RN50, ()), recipe=replace(RECIPE, steps=50 * 660), data="refcoco+", epochs=50)
     for row, (changes, numbers, table, note) in ROWS.items():
         scores = printed("refcoco+ testA", ROW_METRICS, numbers)
         every.append(ablation(rn50, row, changes, f"EAVL {table}", scores, f"{METRIC} {note}".strip()))

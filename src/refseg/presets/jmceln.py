@@ -75,6 +75,8 @@ PAPER = Preset(
         "as reduce. "
         "The RefCOCOg scores are called UNC partition, which does not exist; they are taken for umd."
     ),
+    data="refcoco",
+    epochs=60,
 )  # fmt: skip
 
 

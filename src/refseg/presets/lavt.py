@@ -37,6 +37,8 @@ PAPER = Preset(
         "refcoco+ val mIoU": 65.81, "refcoco+ testA mIoU": 70.97, "refcoco+ testB mIoU": 59.23,
         "refcocog-umd val mIoU": 63.34, "refcocog-umd test mIoU": 63.62,
     },
+    data="refcoco",
+    epochs=40,
 )  # fmt: skip
 
 

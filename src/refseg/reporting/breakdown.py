@@ -14,9 +14,9 @@ MANY = 4  # objects of one category; as many or more are one group
 
 OUTCOMES = {
     "right": "IoU reaches 0.5",
-    "poor mask": "IoU is below 0.5 but not 0, and with no other reference of the image is it higher",
-    "wrong object": "IoU is below 0.5 and higher with another reference of the same image",
-    "elsewhere": "a mask that shares no pixel with the target or with another reference of the image",
+    "poor mask": "IoU is below 0.5 but not 0, and with no other known object of the image is it higher",
+    "wrong object": "IoU is below 0.5 and higher with another known object of the same image",
+    "elsewhere": "a mask that shares no pixel with the target or with another known object of the image",
     "nothing found": "the mask is empty although there is a target",
     "rightly nothing": "there is no target and the mask is empty",
     "should be nothing": "there is no target but the mask is not empty",

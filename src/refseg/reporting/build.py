@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from refseg import __version__
+from refseg.data.identity import DataIdentity
 from refseg.metrics import Scored, Scores
 from refseg.protocols import STANDARD, Protocol, protocol_from_dict
 from refseg.reporting.bootstrap import RESAMPLES, intervals
@@ -23,7 +24,7 @@ class Origin:
 
     Attributes:
         model: Name of the model.
-        data: Name or folder of the data set.
+        data: Name or folder of the data set, as it was given.
         split: Which split.
         words: "true", "shuffled" or "swapped".
         limit: At most this many expressions were asked.
@@ -32,6 +33,7 @@ class Origin:
         command: The command that was given.
         seed: Of the resamples and of ties among the pictures.
         overlap: What became of pixels that two parts of a target cover; see `refseg.data.regions.rasterise`.
+        identity: Which data set that is; None where only `data` is known.
     """
 
     model: str
@@ -44,6 +46,7 @@ class Origin:
     command: str
     seed: int = 0
     overlap: str = "union"
+    identity: DataIdentity | None = None
 
 
 def make_report(
@@ -54,7 +57,7 @@ def make_report(
     names = list(dict.fromkeys((*STANDARD, *protocol.metrics)))
     report: dict[str, Any] = {
         "model": origin.model,
-        "data": origin.data,
+        **(origin.identity or DataIdentity(origin.data, origin.data)).as_dict(),
         "split": origin.split,
         "protocol": protocol.name,
         "protocol_line": protocol.line,

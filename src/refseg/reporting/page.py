@@ -30,7 +30,10 @@ dt { font-weight: 600 } dd { margin: 0 0 .5rem; overflow-wrap: anywhere }
 """
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 GROUPS = {
-    "by_length": ("By length of the expression", "words between spaces; the buckets of LGFormer's Table 3"),
+    "by_length": (
+        "By length of the expression",
+        "words as the data set counts them, else without punctuation; the buckets of LGFormer's Table 3",
+    ),
     "by_size": ("By size of the target", "its share of the image's pixels"),
     "by_same_category": (
         "By number of objects of the target's category",
@@ -120,7 +123,10 @@ def _outcomes(report: Mapping[str, Any]) -> str:
         for name, count in report["outcomes"].items()
         if count
     ]
-    note = "every expression is one of these; an image with a single reference cannot show a wrong object"
+    note = (
+        "every expression is one of these; known objects are those that are referred to and, where the data set has "
+        "more annotations, all of these but crowds, parts of the target and groups that it belongs to"
+    )
     table = _html_table(("", "expressions", "percent", "meaning"), rows, note, text_last=True)
     return f"<section>\n<h2>Wrong object or poor mask</h2>\n{table}\n</section>"
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import pickle
+import re
+import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
 
 from refseg.weights import first_line, write_beside
+
+_NAME = re.compile(r"step-(\d+)\.pt")
 
 
 @dataclass(frozen=True)
@@ -17,11 +21,15 @@ class RunState:
     """Where a run stands.
 
     Attributes:
-        step: Steps done; also the number of the next batch.
+        step: Steps done; also the number of the next one.
         seed: Seed of the run.
         steps: Steps the run is planned for.
         preset: The preset's name, model, input and recipe, as JSON.
-        data: Name of the data set.
+        data: Names of the data sets, joined by " + ".
+        precision: What the network computed in.
+        ema: Decay of the averaged weights; 0 for none.
+        source: Where the first weights came from, in words.
+        tokenizer: The tokenizer's file.
         best: Best validation score so far, None before the first.
         seconds: Time trained so far.
     """
@@ -31,39 +39,117 @@ class RunState:
     steps: int
     preset: str
     data: str
-    best: float | None
-    seconds: float
+    items: int
+    overlap: str
+    eval_limit: int | None
+    precision: str
+    ema: float
+    source: str
+    tokenizer: str
+    terms: list[str] = field(default_factory=list)
+    best: float | None = None
+    evaluated: int = 0
+    record: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    # What another run must have in common to go on with this one.
+    FIXED: ClassVar = ("data", "items", "overlap", "seed", "steps", "preset", "precision", "ema", "eval_limit")
 
 
-def save_checkpoint(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, state: RunState) -> None:
-    """Writes a checkpoint beside the last one and renames it."""
-    content = {
-        "network": network.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "random": torch.get_rng_state(),
-        "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "run": vars(state),
-    }
-    write_beside(path, lambda beside: torch.save(content, beside))
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        run: Where the run stands.
+        parts: State by name: network, optimiser, loss scale, averaged weights.
+        random: Random states of every process, of the CPU and of its GPU.
+    """
+
+    run: RunState
+    parts: dict[str, dict[str, Any]]
+    random: list[dict[str, Any]]
 
 
-def load_checkpoint(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> RunState:
-    """Puts a checkpoint back; nothing in the file is executed.
+def checkpoints(out: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    found = [(int(name[1]), path) for path in out.glob("checkpoints/*") if (name := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def save_checkpoint(out: Path, checkpoint: Checkpoint, keep: int) -> None:
+    """Writes a checkpoint beside the others and takes away all but the last `keep`.
 
     Raises:
-        ValueError: The file is missing, damaged or of another model.
+        OSError: It cannot be written, as on a full disk; the earlier ones stay.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no checkpoint to resume from; start without --resume")
+    path = out / "checkpoints" / _name(checkpoint.run.step)
+    content = {"run": vars(checkpoint.run), "parts": checkpoint.parts, "random": checkpoint.random}
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:  # Python's own file says why it cannot be written, torch's does not
+            torch.save(content, file)
+
+    write_beside(path, write)
+    for old in checkpoints(out)[:-keep]:
+        old.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint; nothing in the file is executed.
+
+    Raises:
+        ValueError: The file is damaged or none.
+    """
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        state = RunState(**content["run"])
-        network.load_state_dict(content["network"])
-        optimiser.load_state_dict(content["optimiser"])
+        return Checkpoint(RunState(**content["run"]), dict(content["parts"]), list(content["random"]))
+    except pickle.UnpicklingError as error:  # whose text tells how to execute what the file says
+        raise ValueError(f"{path}: not a checkpoint of this version (damaged, or more than tensors)") from error
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise ValueError(f"{path}: not a checkpoint of this preset ({first_line(error)})") from error
-    random: Tensor = content["random"]
-    torch.set_rng_state(random)
-    if torch.cuda.is_available() and content["cuda_random"]:
-        torch.cuda.set_rng_state_all(content["cuda_random"])
-    return state
+        raise ValueError(f"{path}: not a checkpoint of this version ({first_line(error)})") from error
+
+
+def last_checkpoint(out: Path) -> Checkpoint:
+    """The newest checkpoint of a run that can be read; a damaged one is passed over with a warning.
+
+    Raises:
+        ValueError: There is none.
+    """
+    found = checkpoints(out)
+    if not found:
+        raise ValueError(f"{out}: no checkpoint to resume from; start without --resume")
+    for path in reversed(found):
+        try:
+            return load_checkpoint(path)
+        except ValueError as error:
+            if path == found[0]:
+                raise
+            warnings.warn(f"{error}; the one before it is taken", stacklevel=2)
+    raise AssertionError
+
+
+def tidy(out: Path, step: int) -> None:
+    """Takes away what a killed run left half-written, and damaged checkpoints behind the step it goes on from."""
+    for leftover in (*out.glob("checkpoints/.*.part"), *out.glob(".log.jsonl.*.part")):
+        leftover.unlink(missing_ok=True)
+    for path in checkpoints(out):
+        if path.name > _name(step):
+            path.unlink(missing_ok=True)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}.pt"
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The random states of this process: of the CPU and, if the network is on one, of its GPU."""
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Puts random states back."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -3,253 +3,325 @@
 from __future__ import annotations
 
 import json
-import math
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from refseg import __version__
-from refseg.data.index import IndexedSamples, Overlap, PerReference
 from refseg.data.loader import TrainingBatches
-from refseg.data.sets import open_splits
+from refseg.data.mixture import TrainingData, open_training
+from refseg.encoders.tokenizer import Tokenizer
 from refseg.evaluation import evaluate
+from refseg.metrics import Scores
 from refseg.predictor import Predictor
 from refseg.presets import Preset
-from refseg.pretrained import seeded
-from refseg.training.checkpoint import RunState, load_checkpoint, save_checkpoint
+from refseg.pretrained import bare
+from refseg.training.checkpoint import (
+    Checkpoint,
+    RunState,
+    checkpoints,
+    last_checkpoint,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+    tidy,
+)
+from refseg.training.config import Run
+from refseg.training.interrupt import Interrupt, ignore_signals
+from refseg.training.log import Log, find_tensorboard
 from refseg.training.optim import make_optimiser, rate_at, set_rate
+from refseg.training.processes import Processes, find_processes
+from refseg.training.recompute import recompute_blocks
+from refseg.training.start import Start, fresh_start, start_from
+from refseg.training.step import Trainee, take_step
 from refseg.types import Batch
-from refseg.weights import Model, save_model, write_beside
+from refseg.weights import Model, prepare_folder, recover_model, save_model
 
-Report = Callable[[int, dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run.
-
-    Attributes:
-        preset: What is trained, and how.
-        data: Name of the data set.
-        out: Folder for `checkpoint.pt`, `log.jsonl`, `last/` and `best/`.
-        steps: Steps of the run; the learning rate reaches zero at its end.
-        seed: Seed of weights, order and expressions.
-        save_every: Steps between checkpoints.
-        eval_every: Steps between evaluations on `val`.
-        eval_limit: Expressions of an evaluation.
-        workers: Processes that prepare batches.
-        device: Where the network is.
-        encoders: Folder of the published encoder weights.
-        images: Folder of the data set's images, where they are not in its usual place.
-        overlap: What becomes of pixels that two parts of a mask cover.
-    """
-
-    preset: Preset
-    data: str
-    out: Path
-    steps: int
-    seed: int = 0
-    save_every: int = 500
-    eval_every: int = 1000
-    eval_limit: int = 600
-    workers: int = 1
-    device: str = "cpu"
-    encoders: Path | None = None
-    images: Path | None = None
-    overlap: Overlap = "union"
+Report = Callable[[int, int, dict[str, float]], None]
+Say = Callable[[str], None]
+MEASURED = ("loss", "gradient", "rate")  # what a step reports beside the terms of its loss
+ENDLESS_EPOCH = 1000  # steps between evaluations on data without an end
 
 
-def train(run: Run, resume: bool = False, report: Report | None = None) -> Model:
+def train(
+    run: Run,
+    resume: bool = False,
+    report: Report | None = None,
+    say: Say | None = None,
+    processes: Processes | None = None,
+) -> Model:
     """Trains, and returns the model as it is after the last step.
 
     Args:
         run: What to do.
-        resume: Go on from `checkpoint.pt` in `run.out`, bit for bit on a CPU.
-        report: Called after every step with the number of steps done and its losses.
+        resume: Go on from the last checkpoint in `run.out`, bit for bit on a CPU.
+        report: Called after every step with the number of steps done, that of the whole run, and its losses.
+        say: Called with what a user should read before the first step.
+        processes: Who trains together; whoever the launcher started by default.
 
     Raises:
-        ValueError: The folder already holds a run and `resume` is off, or the checkpoint does not fit.
-        FloatingPointError: The loss is not finite; names the step and the batch.
-        KeyboardInterrupt: Ctrl-C; a checkpoint of the last whole step has been written.
+        ValueError: The folder already holds a run and `resume` is off, the checkpoint does not fit, or data, model and
+            options do not go together.
+        FloatingPointError: The loss or its gradient is not finite; names the step and the expressions. A checkpoint of
+            the moment before it has been written.
+        OSError: The disk is full; the checkpoints that were written stay.
+        KeyboardInterrupt: Ctrl-C or a request to end; a checkpoint of the last whole step has been written.
     """
-    checkpoint = run.out / "checkpoint.pt"
-    if checkpoint.exists() and not resume:
-        raise ValueError(f"{run.out}: holds a run already; --resume goes on with it, or give another folder")
-    splits = open_splits(run.data, run.overlap, run.images)
-    if missing := [name for name in ("train", "val") if name not in splits]:
-        raise ValueError(f"{run.data}: has no {missing[0]!r} split but {', '.join(splits)}; train and val are needed")
-    data, split = splits["train"], splits["val"]
-    recipe = run.preset.recipe
-    model = seeded(run.preset, run.seed, run.encoders)
-    network = model.network.to(run.device)
-    optimiser = make_optimiser(network, recipe)
-    state = RunState(0, run.seed, run.steps, describe(run.preset), run.data, None, 0.0)
-    if resume:
-        stored = load_checkpoint(checkpoint, network, optimiser)
-        for what in ("data", "seed", "steps", "preset"):
-            if getattr(stored, what) != getattr(state, what):
-                was = "" if what == "preset" else f" ({getattr(stored, what)}, not {getattr(state, what)})"
-                raise ValueError(f"{checkpoint}: is of a run with another {what}{was}; the same is accepted")
-        state = stored
-        trim_log(run.out, state.step)
-    if isinstance(data, IndexedSamples):
-        warn_of_cut(data, model)
-    # The papers take a reference at a time: an epoch has every one of them once, with one of its sentences.
-    samples = PerReference(data) if recipe.expressions_per_image == 1 and isinstance(data, IndexedSamples) else data
-    batches = TrainingBatches(
-        samples, model.tokenizer, model.input, recipe.images_per_batch, recipe.expressions_per_image, run.seed,
-        run.steps, data.endless,
-    )  # fmt: skip
-    order = range(state.step, run.steps)
-    # A generator of its own: the loader would otherwise draw from the global one, which dropout reads.
-    loader: DataLoader[Batch] = DataLoader(
-        cast(Any, batches), None, sampler=order, num_workers=run.workers, generator=torch.Generator(),
-        worker_init_fn=ignore_interrupts,
-    )  # fmt: skip
-    run.out.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        (run.out / "log.jsonl").unlink(missing_ok=True)  # of a run that stopped before its first checkpoint
-    started = time.perf_counter() - state.seconds
-    network.train()
-    with Interrupt() as interrupt:
-        for step, batch in zip(order, loader, strict=True):
-            set_rate(optimiser, recipe, rate_at(step, run.steps, recipe))
-            terms = take_step(network, optimiser, batch.to(run.device), recipe.clip, step)
-            losses = {"loss": sum(terms.values()), **terms}
-            done = step + 1
-            state = replace(state, step=done, seconds=time.perf_counter() - started)
-            if report is not None:
-                report(done, losses)
-            if done % 50 == 0 or done == run.steps:
-                log(run.out, {"step": done, "seconds": round(state.seconds, 1), **losses})
-            if done % run.eval_every == 0 or done == run.steps:
-                summary = validate(model, split, run)
-                log(run.out, {"step": done, "seconds": round(state.seconds, 1), "val": summary})
-                trained = training_record(run, state, terms, summary)
-                if state.best is None or summary[recipe.select] > state.best:
-                    state = replace(state, best=summary[recipe.select])
-                    save_model(replace(model, training=trained), run.out / "best")
-                save_model(replace(model, training=trained), run.out / "last")
-                network.train()
-            if done % run.save_every == 0 or done == run.steps or interrupt.wanted:
-                save_checkpoint(checkpoint, network, optimiser, state)
-            if interrupt.wanted:
-                raise KeyboardInterrupt
-    return model
+    with nullcontext(processes) if processes is not None else find_processes(run.device) as team:
+        return _Training(run, resume, team, say if say is not None and team.main else lambda _: None).go(report)
 
 
-def take_step(network: Any, optimiser: torch.optim.Optimizer, batch: Batch, clip: float, step: int) -> dict[str, float]:
-    """One step of the optimiser; returns the named terms of the loss."""
-    image = network.encode_image(batch.pixels)
-    output = network(image, network.encode_text(batch.tokens, batch.token_mask), batch.image_index)
-    terms = network.loss(output, batch.targets)
-    total = sum(terms.values())
-    value = float(total.detach())
-    if not math.isfinite(value):
-        raise FloatingPointError(f"loss {value} at step {step} on {', '.join(batch.ids)}; the last checkpoint is kept")
-    optimiser.zero_grad(set_to_none=True)
-    total.backward()
-    if clip:
-        torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
-    optimiser.step()
-    return {name: float(term.detach()) for name, term in terms.items()}
+class _Training:
+    """A run under way: everything that a step changes, and what it is written to."""
+
+    def __init__(self, run: Run, resume: bool, team: Processes, say: Say) -> None:
+        recipe = run.preset.recipe
+        if not resume and (checkpoints(run.out) or (run.out / "last").exists()):
+            raise ValueError(f"{run.out}: holds a run already; --resume goes on with it, or give another folder")
+        if not 0 <= run.ema < 1:
+            raise ValueError(f"--ema {run.ema}: a decay from 0 (none) to below 1 is accepted")
+        if run.tensorboard:
+            find_tensorboard()
+        data = open_training(run.data, recipe.expressions_per_image == 1, run.overlap, run.images)
+        self.run, self.team, self.data = run, team, data
+        items = 0 if data.train.endless else len(data.train)
+        # Whole batches, as the papers' code counts: 40 epochs of 42,404 references by 32 are 53,000 steps.
+        self.epoch = max(1, items // recipe.images_per_batch) if items else ENDLESS_EPOCH
+        steps = _steps_of(run, data, self.epoch)
+        stored = last_checkpoint(run.out) if resume else None
+        start = _start_of(run, data, stored)
+        self.model = start.model
+        prepare_folder(run.out)
+        self.network = self.model.network.to(team.device)
+        self.batches = TrainingBatches(
+            data.train, self.model.tokenizer, self.model.input, recipe.images_per_batch, recipe.expressions_per_image,
+            run.seed, steps, data.train.endless, team.rank, team.count, run.accumulate,
+        )  # fmt: skip
+        if run.recompute:
+            recompute_blocks(self.network)
+        self.optimiser = make_optimiser(self.network, recipe)
+        self.scaler = torch.amp.GradScaler(team.device.type, enabled=run.precision == "fp16")
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(run.ema)) if run.ema else None
+        self.state = RunState(
+            step=0, seed=run.seed, steps=steps, preset=describe(run.preset), data=" + ".join(run.data), items=items,
+            overlap=run.overlap, eval_limit=run.eval_limit, precision=run.precision, ema=run.ema, source=start.source,
+            tokenizer=self.model.tokenizer.to_json(),
+        )  # fmt: skip
+        torch.manual_seed(run.seed + 1 + team.rank)  # each process drops other parts out
+        if stored is not None:
+            self._put_back(stored)
+        if team.main:
+            tidy(run.out, self.state.step)
+            for name in ("best", "last"):
+                recover_model(run.out / name)
+        self.trainee = team.share(Trainee(self.network, team.device.type, run.precision))
+        self._tell(start, say)
+        self.log = Log(run.out, self.state.step if resume else None, run.tensorboard) if team.main else None
+        if start.new and stored is None:
+            self._log(init=run.init, new_tensors=list(start.new), of=start.of)
+
+    def go(self, report: Report | None) -> Model:
+        """Runs the steps that are left."""
+        run, team = self.run, self.team
+        order = range(self.state.step, self.state.steps)
+        # A generator of its own: the loader would otherwise draw from the global one, which dropout reads.
+        loader: DataLoader[tuple[Batch, ...]] = DataLoader(
+            cast(Any, self.batches), None, sampler=order, num_workers=run.workers, generator=torch.Generator(),
+            worker_init_fn=ignore_signals,
+        )  # fmt: skip
+        if self._due and self.state.evaluated < self.state.step:  # it was stopped in between
+            self._evaluate()
+        started = time.perf_counter() - self.state.seconds
+        self.network.train()
+        with Interrupt(insist=team.count == 1) as interrupt:
+            for step, parts in zip(order, loader, strict=True):
+                losses = self._step(step, parts)
+                done, last, terms = step + 1, step + 1 == self.state.steps, [x for x in losses if x not in MEASURED]
+                self.state = replace(self.state, step=done, seconds=time.perf_counter() - started, terms=terms)
+                if report is not None:
+                    report(done, self.state.steps, losses)
+                if done % 50 == 0 or last:
+                    self._log(**losses)
+                stop = sum(team.total([interrupt.wanted])) > 0
+                # Before an evaluation, which takes long, so that whatever stops the run costs no step.
+                if done % run.save_every == 0 or self._due or stop:
+                    self._save(team.gather(random_state(team.device)))
+                if stop:
+                    raise KeyboardInterrupt
+                if self._due:
+                    self._evaluate()
+        if self.log is not None:
+            self.log.close()
+        return self._scored()
+
+    @property
+    def _due(self) -> bool:
+        """Whether the model is to be scored after as many steps as are done."""
+        done = self.state.step
+        return done > 0 and (done % (self.run.eval_every or self.epoch) == 0 or done == self.state.steps)
+
+    def _step(self, step: int, parts: Sequence[Batch]) -> dict[str, float]:
+        """One step of the optimiser; of one that cannot be taken nothing stays, and the run stops."""
+        recipe, before = self.run.preset.recipe, _Before(self.network, self.team.device)
+        set_rate(self.optimiser, recipe, rate_at(step, self.state.steps, recipe))
+        try:
+            losses = take_step(self.trainee, self.optimiser, self.scaler, parts, recipe.clip, self.team)
+        except FloatingPointError as error:
+            before.put_back()
+            self._save(self.team.gather(before.random))
+            raise FloatingPointError(f"step {step}: {error}; a checkpoint of {step} whole steps is kept") from error
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return losses
+
+    def _evaluate(self) -> None:
+        """Scores the model on `val`, all processes together, and keeps it."""
+        run, team, select = self.run, self.team, self.run.preset.recipe.select
+        team.agree(self._scored().network)
+        predictor = Predictor(self._scored(), team.device)
+        own, _ = evaluate(
+            predictor, self.data.val, run.eval_limit, images_per_batch=run.eval_batch, at_once=run.eval_batch,
+            shard=(team.rank, team.count),
+        )  # fmt: skip
+        scores = Scores(protocol=own.protocol)
+        for part in team.gather(own):
+            scores = scores.merge(part)
+        summary = {"expressions": len(scores.pairs), **scores.summary()}
+        self._log(val=summary)
+        better = self.state.best is None or summary[select] > self.state.best
+        best = summary[select] if better else self.state.best
+        self.state = replace(self.state, best=best, evaluated=self.state.step, record=self._record(summary))
+        for name in ("best", "last") if better else ("last",):
+            self._on_main(partial(save_model, self._scored(), run.out / name))
+        if self.state.step == self.state.steps:
+            self._save(team.gather(random_state(team.device)))
+        self.network.train()
+
+    def _scored(self) -> Model:
+        """The model whose weights are scored and saved: the averaged ones where there are such."""
+        network = self.network if self.average is None else cast(Any, self.average.module)
+        return replace(self.model, network=network, training=self.state.record)
+
+    def _save(self, random: list[dict[str, Any]]) -> None:
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        self._on_main(lambda: save_checkpoint(self.run.out, Checkpoint(self.state, parts, random), self.run.keep))
+
+    def _on_main(self, write: Callable[[], object]) -> None:
+        """Lets the first process write; if it cannot, all of them stop with what it says."""
+        said = ""
+        if self.team.main:
+            try:
+                write()
+            except OSError as error:
+                said = str(error)
+        if said := "".join(self.team.gather(said)):
+            raise OSError(said)
+
+    def _parts(self) -> dict[str, Any]:
+        """Everything with a state, by the name it has in a checkpoint."""
+        parts = {"network": self.network, "optimiser": self.optimiser, "scaler": self.scaler}
+        return parts | ({"average": self.average} if self.average is not None else {})
+
+    def _put_back(self, stored: Checkpoint) -> None:
+        for what in RunState.FIXED:
+            is_, was = getattr(self.state, what), getattr(stored.run, what)
+            if is_ != was:
+                told = "" if what == "preset" else f" ({was}, not {is_})"
+                raise ValueError(f"{self.run.out}: holds a run with another {what}{told}; the same is accepted")
+        for name, part in self._parts().items():
+            part.load_state_dict(stored.parts[name])
+        self.state = stored.run
+        if len(stored.random) == self.team.count:
+            set_random_state(stored.random[self.team.rank], self.team.device)
+
+    def _tell(self, start: Start, say: Say) -> None:
+        if start.of:
+            first = ", ".join(start.new[:10]) + (f", and {len(start.new) - 10} more" if len(start.new) > 10 else "")
+            all_new = "; log.jsonl names all" if len(start.new) > 10 else ""
+            say(f"--init {self.run.init}: {len(start.new)} of {start.of} tensors are new{': ' if first else ''}"
+                f"{first}{all_new}")  # fmt: skip
+        if self.state.step == self.state.steps:
+            say(f"nothing is left to do: all {self.state.steps} steps are done")
+        if self.data.taken_out:
+            say(f"{self.data.taken_out} images were taken out of training: val or test of one of the sets has them")
+        if self.team.main:
+            warn_of_cut(self.data.texts, self.model)
+
+    def _log(self, **entry: Any) -> None:
+        log = self.log
+        self._on_main(lambda: log.write(self.state.step, self.state.seconds, **entry) if log is not None else None)
+
+    def _record(self, summary: dict[str, float]) -> dict[str, Any]:
+        """What a model says about how it was trained, the terms of its loss among it."""
+        run, state = self.run, self.state
+        return {
+            "preset": run.preset.name,
+            "data": state.data,
+            "steps": state.step,
+            "of_steps": state.steps,
+            "seed": run.seed,
+            "loss": state.terms,
+            "hours": round(state.seconds / 3600, 2),
+            "val": {k: round(v, 4) for k, v in summary.items()},
+            "version": __version__,
+            "source": state.source,
+            "precision": run.precision,
+            "ema": run.ema,
+        }
 
 
-def validate(model: Model, split: Any, run: Run) -> dict[str, float]:
-    """Scores on the validation split."""
-    scores, _ = evaluate(Predictor(model, run.device), split, run.eval_limit)
-    return {"expressions": len(scores.pairs), **scores.summary()}
+class _Before:
+    """What a step changes in a network before the optimiser does: running means, and what was drawn at random."""
+
+    def __init__(self, network: torch.nn.Module, device: torch.device) -> None:
+        self.random = random_state(device)
+        self._buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+
+    def put_back(self) -> None:
+        for buffer, value in self._buffers:
+            buffer.copy_(value)
 
 
-def training_record(run: Run, state: RunState, losses: dict[str, float], summary: dict[str, float]) -> dict[str, Any]:
-    """What a model says about how it was trained, the terms of its loss among it."""
-    start = run.preset.encoders
-    names = ", ".join(name for name in vars(start).values() if name) if start else ""
-    return {
-        "preset": run.preset.name,
-        "data": run.data,
-        "steps": state.step,
-        "of_steps": run.steps,
-        "seed": run.seed,
-        "loss": list(losses),
-        "hours": round(state.seconds / 3600, 2),
-        "val": {k: round(v, 4) for k, v in summary.items()},
-        "version": __version__,
-        "source": "trained from scratch" if start is None else f"encoders of {names}",
-    }
+def _steps_of(run: Run, data: TrainingData, epoch: int) -> int:
+    if run.epochs is None:
+        return run.steps or run.preset.recipe.steps
+    if run.steps is not None:
+        raise ValueError(f"--steps {run.steps} and --epochs {run.epochs}: one of the two is accepted")
+    if data.train.endless:
+        raise ValueError(f"--epochs {run.epochs}: {data.train.name} has no end; --steps is accepted")
+    return run.epochs * epoch
 
 
-def warn_of_cut(data: IndexedSamples, model: Model) -> None:
+def _start_of(run: Run, data: TrainingData, stored: Checkpoint | None) -> Start:
+    if stored is not None:  # weights and words are in the checkpoint
+        return Start(bare(run.preset, Tokenizer.from_json(stored.run.tokenizer)), stored.run.source)
+    if run.init is not None and run.encoders is not None:
+        raise ValueError(f"--init {run.init} and --encoders {run.encoders}: one of the two is accepted")
+    if run.init is not None:
+        return start_from(run.preset, run.seed, run.init, data.texts)
+    return fresh_start(run.preset, run.seed, run.encoders, data.texts)
+
+
+def warn_of_cut(texts: Sequence[str], model: Model) -> None:
     """Says so if more than one in a hundred of the first 5,000 sentences loses its end."""
-    texts = [expression.text for entry in data.entries for expression in entry.expressions][:5000]
-    limit = model.input.max_tokens
-    cut = len(model.tokenizer(texts, limit).cut) if texts else 0
-    if 100 * cut > len(texts):
+    some, limit = list(texts[:5000]), model.input.max_tokens
+    cut = len(model.tokenizer(some, limit).cut) if some else 0
+    if 100 * cut > len(some):
         message = (
-            f"{cut} of {len(texts)} sentences are longer than the {limit} tokens this preset reads, and lose their end"
+            f"{cut} of {len(some)} sentences are longer than the {limit} tokens this preset reads, and lose their end; "
+            "--set input.max_tokens=N reads more where the text encoder has the positions"
         )
-        if model.tokenizer.size < 1000:
-            message += "; its small vocabulary spells words that it does not know letter by letter"
         warnings.warn(message, stacklevel=2)
-
-
-def trim_log(out: Path, step: int) -> None:
-    """Takes back what the log says of steps behind the checkpoint; they are run again."""
-    path = out / "log.jsonl"
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if logged_step(line) <= step]
-        write_beside(path, lambda beside: beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8"))
-
-
-def logged_step(line: str) -> float:
-    """The step of a line of the log; infinite for a line that was cut off."""
-    try:
-        return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return math.inf
 
 
 def describe(preset: Preset) -> str:
     """All that decides what a preset computes; a checkpoint is only resumed with the same."""
     return json.dumps([preset.name, asdict(preset.model), asdict(preset.input), asdict(preset.recipe)], sort_keys=True)
-
-
-def ignore_interrupts(_: int) -> None:
-    """In a worker: Ctrl-C reaches all processes, but the run itself decides when to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-class Interrupt:
-    """Turns Ctrl-C into a wish that is asked for between two steps, where a checkpoint can be written."""
-
-    wanted = False
-
-    def __enter__(self) -> Interrupt:
-        self.before = None
-        if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def _note(self, *_: object) -> None:
-        if self.wanted:  # asked twice: now
-            raise KeyboardInterrupt
-        self.wanted = True
-
-    def __exit__(self, *_: object) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
-
-
-def log(out: Path, entry: dict[str, Any]) -> None:
-    """Appends one line to the run's log."""
-    with (out / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")

@@ -9,7 +9,8 @@ annotated is not known: data sets label some of many small things only. Colour i
 make it unreliable to read from pixels.
 """
 
+from refseg.data.describe.coco import Photos
 from refseg.data.describe.generate import KINDS, Described, describe
 from refseg.data.describe.run import Describer, Options
 
-__all__ = ["KINDS", "Described", "Describer", "Options", "describe"]
+__all__ = ["KINDS", "Described", "Describer", "Options", "Photos", "describe"]

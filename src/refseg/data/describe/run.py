@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from refseg.data.describe.coco import Instances, Photo
+from refseg.data.describe.coco import Photo, Photos
 from refseg.data.describe.generate import LEAST, describe
 from refseg.data.rle import encode_rle
 from refseg.data.shapes.stream import Stream
@@ -47,7 +47,7 @@ class Describer:
     """Writes rows for the objects of a COCO file, and counts.
 
     Args:
-        instances: The file.
+        photos: The file.
         images: Folder with its images.
         out: Folder that the rows will stand in; paths of images are relative to it where they lie in or beside it.
         options: What is asked for.
@@ -56,10 +56,10 @@ class Describer:
         ValueError: `images` is no folder.
     """
 
-    def __init__(self, instances: Instances, images: Path, out: Path, options: Options) -> None:
+    def __init__(self, photos: Photos, images: Path, out: Path, options: Options) -> None:
         if not images.is_dir():
             raise ValueError(f"{images}: no such folder; the folder that holds the images of the file is accepted")
-        self._instances, self._images, self._out, self._options = instances, images, out, options
+        self._photos, self._images, self._out, self._options = photos, images, out, options
         self._counts = {
             name: Counter[str]() for name in ("kinds", "categories", "splits", "left_out", "images_left_out")
         }
@@ -68,7 +68,7 @@ class Describer:
 
     def __len__(self) -> int:
         """Number of images that are looked at."""
-        count = len(self._instances.photos)
+        count = len(self._photos.photos)
         return count if self._options.limit is None else min(count, self._options.limit)
 
     def rows(self, progress: Callable[[int], object] = lambda count: None) -> Iterator[dict[str, Any]]:
@@ -80,7 +80,7 @@ class Describer:
         Raises:
             ValueError: A segmentation cannot be read, no image of the file is there, or nothing can be described.
         """
-        for number, photo in enumerate(self._instances.photos.values()):
+        for number, photo in enumerate(self._photos.photos.values()):
             if number >= len(self):
                 break
             yield from self._of(photo)
@@ -89,12 +89,12 @@ class Describer:
             return
         if self._missing:
             raise ValueError(
-                f"{self._images}: holds none of the images that {self._instances.path} names, for example "
+                f"{self._images}: holds none of the images that {self._photos.path} names, for example "
                 f"{self._example!r}; the folder that their file_name is relative to is accepted"
             )
         reasons = ", ".join(name for counter in ("left_out", "images_left_out") for name in self._counts[counter])
         raise ValueError(
-            f"{self._instances.path}: no object can be described ({reasons or 'no image'}); objects of at least "
+            f"{self._photos.path}: no object can be described ({reasons or 'no image'}); objects of at least "
             f"{LEAST:.1%} of their image, with something that tells them from others, are accepted"
         )
 
@@ -122,7 +122,7 @@ class Describer:
                 self._missing += 1
                 self._example = photo.file_name
             return
-        scene = self._instances.scene(photo)
+        scene = self._photos.scene(photo)
         stream = Stream("describe 1", self._options.seed, photo.image_id)
         found, left_out = describe(scene, self._options.per_object, stream)
         self._counts["left_out"] += left_out

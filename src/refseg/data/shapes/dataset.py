@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from refseg.data.shapes.draw import render
@@ -73,7 +75,7 @@ class RefShapes:
             raise ValueError(f"RefShapes: cannot draw at {width} x {height}; both sides must be at least 1 pixel")
         scene, questions = self._generated(index)
         image, ids = render(scene, width, height)
-        image_id = f"{self.name}-{self.split}-{index:06d}"
+        image_id = self._image_id(index)
         targets = _targets(questions)
         shapes = [thing.shape for thing in scene.things]
         return Sample(
@@ -83,11 +85,36 @@ class RefShapes:
                 Reference(f"{image_id}-{number}", ids == target, shapes[target], shapes.count(shapes[target]))
                 for number, target in enumerate(targets)
             ),
-            expressions=tuple(
-                Expression(f"{image_id}-{number}", question.text, targets.index(question.target), question.kind)
-                for number, question in enumerate(questions)
-            ),
+            expressions=self.expressions(index),
         )
+
+    def expressions(self, index: int) -> tuple[Expression, ...]:
+        """The expressions of `Sample.expressions`, without drawing the scene.
+
+        Raises:
+            IndexError: If the index is outside the split.
+        """
+        _, questions = self._generated(index)
+        targets = _targets(questions)
+        return tuple(
+            Expression(
+                f"{self._image_id(index)}-{number}", question.text, targets.index(question.target), question.kind
+            )
+            for number, question in enumerate(questions)
+        )
+
+    def others(self, index: int, size: tuple[int, int]) -> Iterator[Reference]:
+        """The objects of a scene that no expression is about, drawn at a size (H, W).
+
+        Raises:
+            IndexError: If the index is outside the split.
+        """
+        scene, questions = self._generated(index)
+        _, ids = render(scene, size[1], size[0])
+        targets = _targets(questions)
+        for number, thing in enumerate(scene.things):
+            if number not in targets:
+                yield Reference(f"{self._image_id(index)}:{number}", ids == number, thing.shape)
 
     def scene(self, index: int) -> Scene:
         """The plan of a scene.
@@ -131,6 +158,9 @@ class RefShapes:
             answers["largest object"].append(ids == largest)
             answers["noun and colour"].append(ids == stream.choice([i for i in range(count) if fitting >> i & 1]))
         return answers
+
+    def _image_id(self, index: int) -> str:
+        return f"{self.name}-{self.split}-{index:06d}"
 
     def _generated(self, index: int) -> tuple[Scene, tuple[Question, ...]]:
         """The scene and its questions; the last one is kept because callers ask several things about it."""

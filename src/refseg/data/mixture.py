@@ -1,0 +1,134 @@
+"""What a run trains on: one data set, or several at once without any image that one of them scores."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from refseg.data.index import IndexedSamples, Overlap, PerReference
+from refseg.data.leakage import Images, image_names
+from refseg.data.sets import Dataset, open_splits
+from refseg.types import Sample
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What a run reads.
+
+    Attributes:
+        train: The items of training: images with their expressions, or single references.
+        val: The split that decides which weights are the best.
+        texts: All sentences of training, where the data has an end.
+        taken_out: How many images of training splits were left out because a val or test split has them.
+    """
+
+    train: Dataset
+    val: Dataset
+    texts: tuple[str, ...]
+    taken_out: int
+
+
+class Joined:
+    """Splits behind one another as one.
+
+    Args:
+        parts: At least one, none endless.
+    """
+
+    split = "train"
+    endless = False
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        self.parts = tuple(parts)
+        self.name = " + ".join(part.name for part in parts)
+        self._ends = list(itertools.accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Sample:
+        """One item.
+
+        Raises:
+            IndexError: There is no such item.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name} {self.split}: there is no item {index}; it has {len(self)}")
+        part = bisect.bisect_right(self._ends, index)
+        return self.parts[part][index - (self._ends[part - 1] if part else 0)]
+
+
+def open_training(
+    names: Sequence[str], per_reference: bool, overlap: Overlap = "union", images: Path | None = None
+) -> TrainingData:
+    """Opens the training splits of one or several data sets, and `val` of the first.
+
+    Of one set, the published splits stay as they are. Of several, every image that is in any val or test split of any
+    of them is taken out of training: RefCOCO, RefCOCO+ and RefCOCOg train on photos that another of them tests.
+
+    Args:
+        names: Names or paths, as `refseg.data.sets.open_data` takes them.
+        per_reference: Whether a reference with its sentences is an item, as in the papers, rather than an image.
+        overlap: What becomes of pixels that several parts of a mask cover.
+        images: Folder of the images, where they are not in the usual place.
+
+    Raises:
+        ValueError: A set is missing, has no train or no val split, is named twice or endless beside others, or nothing
+            is left to train on.
+    """
+    opened = {name: open_splits(name, overlap, images) for name in names}
+    if len(opened) < len(names):
+        raise ValueError(f"data {', '.join(names)}: one of them twice; every set once is accepted")
+    for number, (name, splits) in enumerate(opened.items()):
+        needed = ("train", "val") if number == 0 else ("train",)
+        if missing := [split for split in needed if split not in splits]:
+            are = "is" if len(needed) == 1 else "are"
+            raise ValueError(
+                f"{name}: has no {missing[0]!r} split but {', '.join(splits)}; {' and '.join(needed)} {are} needed"
+            )
+    trains = [splits["train"] for splits in opened.values()]
+    val = opened[names[0]]["val"]
+    finite = [split for split in trains if isinstance(split, IndexedSamples)]
+    if len(finite) < len(trains):
+        if len(trains) > 1:
+            raise ValueError(f"data {', '.join(names)}: an endless set cannot be mixed; export it first (data export)")
+        return TrainingData(trains[0], val, (), 0)
+    shared = _scored_images(opened)
+    if len(finite) > 1:
+        kept = [_without(split, shared) for split in finite]
+    else:
+        kept = finite
+        if leaked := sum(_is_among(split, i, shared) for split in finite for i in range(len(split))):
+            message = f"{names[0]}: {leaked} images of its train split are in its val or test splits too"
+            warnings.warn(message, stacklevel=2)
+    if not sum(len(split) for split in kept):
+        raise ValueError(f"data {', '.join(names)}: no image is left to train on without those of val and test")
+    texts = tuple(e.text for split in kept for entry in split.entries for e in entry.expressions)
+    items: list[Dataset] = [PerReference(split) if per_reference else split for split in kept]
+    taken_out = sum(map(len, finite)) - sum(map(len, kept))
+    return TrainingData(items[0] if len(items) == 1 else Joined(items), val, texts, taken_out)
+
+
+def _scored_images(opened: dict[str, dict[str, Dataset]]) -> frozenset[str]:
+    """All that the images of the splits on which nobody trains may be recognised by."""
+    indexed = [
+        Images(name, split, image_names(samples.entries, contents=False))
+        for name, splits in opened.items()
+        for split, samples in splits.items()
+        if isinstance(samples, IndexedSamples)
+    ]
+    return frozenset(itertools.chain.from_iterable(images.names for images in indexed if not images.trained))
+
+
+def _is_among(split: IndexedSamples, index: int, names: frozenset[str]) -> bool:
+    return not names.isdisjoint(image_names((split.entries[index],), contents=False))
+
+
+def _without(split: IndexedSamples, names: frozenset[str]) -> IndexedSamples:
+    kept = [entry for i, entry in enumerate(split.entries) if not _is_among(split, i, names)]
+    return IndexedSamples(split.name, split.split, kept, split.source, split.overlap)

@@ -1,0 +1,58 @@
+"""A preset with some of its numbers changed from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from refseg.presets import Preset
+from refseg.weights import config_from_dict
+
+PARTS = ("model", "input", "recipe")
+
+
+def with_settings(preset: Preset, settings: Sequence[str]) -> Preset:
+    """The preset with `KEY=VALUE` changes, such as `recipe.lr=1e-4` or `input.max_tokens=22`.
+
+    Args:
+        preset: The preset.
+        settings: Keys are fields of its `model`, `input` or `recipe`, with dots into nested ones; values are JSON, or
+            words.
+
+    Raises:
+        ValueError: A setting has no such form, its key names no field, or its value is of another type.
+    """
+    for setting in settings:
+        key, sign, text = setting.partition("=")
+        part, _, field = key.partition(".")
+        if not sign or part not in PARTS or not field:
+            raise ValueError(f"--set {setting!r}: KEY=VALUE is accepted, with a KEY below {', '.join(PARTS)}, "
+                             "such as recipe.lr=1e-4")  # fmt: skip
+        config = getattr(preset, part)
+        try:
+            preset = replace(preset, **{part: _changed(config, part, field.split("."), _value(text))})
+        except ValueError as error:
+            raise ValueError(f"--set {setting!r}: {error}") from error
+    return preset
+
+
+def _changed(config: Any, part: str, path: Sequence[str], value: Any) -> Any:
+    """A config with one field, below it by a path, set to what JSON made of its value; types are checked."""
+    stored = inner = json.loads(json.dumps(asdict(config)))
+    for depth, name in enumerate(path):
+        if not isinstance(inner, dict) or name not in inner:
+            has = f"it has {', '.join(inner)}" if isinstance(inner, dict) else "it is a value"
+            raise ValueError(f"{'.'.join([part, *path[:depth]])} has no field {name!r}; {has}")
+        if depth + 1 == len(path):
+            inner[name] = value
+        inner = inner[name]
+    return config_from_dict(type(config), stored, part)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from refseg.presets import get_preset
+from refseg.training.settings import with_settings
+
+
+def test_settings_reach_into_model_input_and_recipe():
+    preset = get_preset("alignformer")
+    changed = with_settings(
+        preset, ["recipe.lr=1e-4", "input.max_tokens=22", "model.swin.depths=[2, 2, 6, 2]", "model.cmic.weight=0",
+                 "recipe.select=mIoU"]
+    )  # fmt: skip
+    assert changed.recipe.lr == 1e-4 and changed.input.max_tokens == 22 and changed.recipe.select == "mIoU"
+    assert changed.model.swin.depths == (2, 2, 6, 2) and changed.model.cmic.weight == 0.0
+    assert isinstance(changed.model.cmic.weight, float)
+    assert changed.model.bert == preset.model.bert and changed.name == preset.name
+    assert with_settings(preset, []) == preset
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("lr", "KEY=VALUE is accepted"),
+        ("recipe=1", "KEY=VALUE is accepted"),
+        ("data.name=x", "below model, input, recipe"),
+        ("recipe.rate=1", "recipe has no field 'rate'; it has steps"),
+        ("model.swin.colour=1", "model.swin has no field 'colour'; it has embed_dim"),
+        ("recipe.lr.x=1", "recipe.lr has no field 'x'; it is a value"),
+        ("recipe.lr=fast", "recipe.lr: 'fast'"),
+        ("recipe.steps=1.5", "recipe.steps: 1.5"),
+        ("recipe.select=accuracy", "recipe.select: 'accuracy'"),
+        ("input.size=480", "input.size: 480"),
+        ("model.swin.window=7.5", "model.swin.window: 7.5"),
+    ],
+)
+def test_what_cannot_be_set_is_said(setting, message):
+    with pytest.raises(ValueError, match="^--set '" + setting.partition("=")[0]) as error:
+        with_settings(get_preset("alignformer"), [setting])
+    assert message in str(error.value)
