@@ -10,6 +10,7 @@ import torch
 
 TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))
+torch.set_num_threads(1)  # tensors are tiny here; on a busy machine several threads wait for each other for minutes
 REFERENCE = TESTS / "reference"
 
 

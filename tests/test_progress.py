@@ -19,20 +19,33 @@ def test_counts_with_and_without_a_total(capsys):
     with ProgressBar("checking", 5) as bar:
         bar.advance(2)
         bar.advance(1)
-    assert re.search(r"checking .*3/5", text_of(capsys))
+    assert re.search(r"3/5 .*checking", text_of(capsys))
     with ProgressBar("scoring", None) as bar:
         bar.advance(7)
-    assert re.search(r"scoring .*7/\?", text_of(capsys))
+    assert re.search(r"7/\? .*scoring", text_of(capsys))
 
 
-def test_steps_show_their_losses(capsys):
+def test_steps_show_their_losses_behind_what_a_narrow_terminal_must_not_lose(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
     with ProgressBar("training", None) as bar:
         bar.at(101, 200, {"mask": 0.5})
-        bar.at(102, 200, {"mask": 0.25, "dice": 1})
-    assert re.search(r"training mask 0\.25 dice 1 .*102/200", text_of(capsys).replace("\n", " "))
+        bar.at(102, 200, {"mask": 0.25, "dice": 1, "reconstruction": 0.125, "gradient": 5e-5})
+    assert re.search(r"102/200 .*training m", text_of(capsys).replace("\n", " "))
 
 
-def test_the_rate_of_a_resumed_run_counts_its_own_steps_only():
+def test_a_file_gets_a_line_now_and_then(capsys):
+    with ProgressBar("training", None) as bar:
+        for step in range(1, 121):
+            bar.at(step, 120, {"loss": 1 / step, "rate": 5e-5})
+    assert text_of(capsys).splitlines() == [
+        "training step 50/120: loss 0.02 rate 5e-05", "training step 100/120: loss 0.01 rate 5e-05",
+        "training step 120/120: loss 0.00833 rate 5e-05",
+    ]  # fmt: skip
+
+
+def test_the_rate_of_a_resumed_run_counts_its_own_steps_only(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
     with ProgressBar("training", None, hidden=True) as bar:
         bar.at(901, 1000, {})
         task = bar._progress.tasks[0]

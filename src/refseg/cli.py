@@ -409,10 +409,11 @@ def main() -> None:
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]  # it may stand anywhere
     warnings.showwarning = lambda message, *_args, **_kwargs: _complain(f"warning: {message}")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    stopped = ""
     try:
         code = app(standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort) as error:
+        code, stopped = INTERRUPTED, str(error)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # of typer's own errors, whose classes are not public
         full = isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)
@@ -423,6 +424,6 @@ def main() -> None:
         if said := usage() if usage else f"not enough memory ({_last_line(error)})" if full else str(error):
             _complain(said)
         sys.exit(2)
-    if code == INTERRUPTED:
-        _complain("interrupted; what was written is kept")
+    if code == INTERRUPTED and not os.environ.get("RANK", "0").strip("0"):  # of several processes the first
+        _complain(f"interrupted {stopped}; what was written is kept".replace(" ;", ";"))
     sys.exit(code if isinstance(code, int) else 0)

@@ -128,6 +128,8 @@ def _in_folder(hub_id: str, folder: Path) -> Path:
     for candidate in (folder / hub_id, folder / hub_id.split("/")[-1]):
         if candidate.is_dir():
             return candidate
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; one with the published encoders is accepted as --encoders")
     raise ValueError(f"{folder}: holds no folder {hub_id.split('/')[-1]!r} with the files of {hub_id}")
 
 

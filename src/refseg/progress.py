@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+LINES = 50  # steps between two lines in a file
+
 
 class ProgressBar:
     """A progress bar with rate and time left; it writes to stderr, so that stdout stays clean.
@@ -21,8 +23,11 @@ class ProgressBar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         rate = TextColumn("{task.fields[rate]}")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate)
-        self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=hidden)
+        # What a narrow terminal cuts off comes last.
+        columns = (MofNCompleteColumn(), BarColumn(20), TimeRemainingColumn(), rate, TextColumn("{task.description}"))
+        self._console = Console(stderr=True)
+        self._progress = Progress(*columns, console=self._console, disable=hidden)
+        self._hidden = hidden
         self._task = self._progress.add_task(title, total=total, rate="")
         self._title = title
         self._placed = False
@@ -40,13 +45,20 @@ class ProgressBar:
         self._progress.update(self._task, advance=count, rate=self._rate())
 
     def at(self, step: int, of: int, losses: Mapping[str, float]) -> None:
-        """Step number `step` of so many is done, with these losses."""
+        """Step number `step` of so many is done, with these losses; a file gets a line now and then, and no bar."""
+        shown = " ".join(f"{name} {value:.3g}" for name, value in losses.items())
+        if not self._console.is_terminal:
+            if not self._hidden and (step % LINES == 0 or step == of):
+                self._console.print(f"{self._title} step {step}/{of}: {shown}", soft_wrap=True, highlight=False)
+            return
         self._progress.start()
         if not self._placed:  # a resumed run starts in the middle, and its rate must not count what was done before
             self._placed = True
             self._progress.reset(self._task, completed=step - 1, total=of)
-        shown = " ".join(f"{name} {value:.3g}" for name, value in losses.items())
-        self._progress.update(self._task, completed=step, description=f"{self._title} {shown}", rate=self._rate())
+        room = max(len(self._title), self._console.width - 50)  # what is longer would squeeze the other columns
+        self._progress.update(
+            self._task, completed=step, description=f"{self._title} {shown}"[:room], rate=self._rate()
+        )
 
     def _rate(self) -> str:
         speed = self._progress.tasks[self._task].speed

@@ -97,7 +97,8 @@ def config_from_dict(kind: Any, data: Any, where: str = "config") -> Any:
         return float(data)
     if isinstance(kind, type) and type(data) is kind:
         return data
-    raise ValueError(f"{where}: {data!r}; {kind} is accepted")
+    told = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}.get(kind, kind)
+    raise ValueError(f"{where}: {data!r}; {told} is accepted")
 
 
 def first_line(error: BaseException) -> str:

@@ -87,7 +87,9 @@ def test_however_a_step_is_divided_it_has_the_same_content(processes, pieces):
 
 
 def test_more_parts_than_images_are_refused():
-    with pytest.raises(ValueError, match=r"2 process\(es\) with 2 part\(s\) of a step each: at most 3 parts"):
+    with pytest.raises(
+        ValueError, match=r"2 process\(es\) with --accumulate 2: a step has to have at least 4 images; .* is 3"
+    ):
         batches(images_per_batch=3, processes=2, pieces=2)
 
 

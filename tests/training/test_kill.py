@@ -48,11 +48,8 @@ def note(line, seen):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nobody kills: its losses, its weights and its log."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the children have it
     losses, out = {}, tmp_path_factory.mktemp("whole")
     model = train(run_in(out), report=lambda step, _, found: losses.update({step: found["loss"].hex()}))
-    torch.set_num_threads(threads)
     return losses, weights(model), out
 
 

@@ -86,7 +86,9 @@ def test_another_run_in_the_same_folder_is_refused(run):
         train(run)
     slower = replace(run.preset, recipe=replace(run.preset.recipe, lr=1e-5))
     for other in (replace(run, seed=1), replace(run, preset=slower), replace(run, steps=7)):
-        with pytest.raises(ValueError, match="holds a run with another (seed|preset|steps)"):
+        with pytest.raises(
+            ValueError, match=r"holds a run with (seed 0, not 1|steps 6, not 7|recipe.lr 0.001, not 1e-05)"
+        ):
             train(other, resume=True)
 
 
@@ -175,8 +177,16 @@ def test_averaged_weights_go_on_after_a_stop(run):
     with pytest.raises(Stop):
         train(averaged, report=stop_after(5))
     assert torch.equal(weights(train(averaged, resume=True)), expected)
-    with pytest.raises(ValueError, match=r"holds a run with another ema \(0.9, not 0.0\)"):
+    with pytest.raises(ValueError, match=r"holds a run with ema 0.9, not 0.0"):
         train(run, resume=True)
+
+
+def test_a_warm_up_longer_than_the_run_is_said(run):
+    said = []
+    long = replace(run, steps=2, preset=replace(run.preset, recipe=replace(run.preset.recipe, warmup=200)))
+    train(long, say=said.append)
+    assert said == ["the rate grows over 200 steps, and the run has 2: little is learned; --set recipe.warmup=0 is a "
+                    "tenth of it"]  # fmt: skip
 
 
 def test_a_finished_run_has_nothing_left_to_do(run):
@@ -283,12 +293,12 @@ def test_only_the_run_that_was_begun_goes_on(run, tmp_path):
     own = replace(run, data=(str(folder),), eval_limit=4)
     train(own)
     for changed, what in (({"overlap": "lavt"}, "overlap"), ({"eval_limit": 5}, "eval_limit")):
-        with pytest.raises(ValueError, match=f"holds a run with another {what}"):
+        with pytest.raises(ValueError, match=f"holds a run with {what}"):
             train(replace(own, **changed), resume=True)
     lines = (folder / "data.jsonl").read_text().splitlines()
     first = json.loads(lines[0])["image_id"]
     (folder / "data.jsonl").write_text("".join(f"{x}\n" for x in lines if json.loads(x)["image_id"] != first))
-    with pytest.raises(ValueError, match=r"holds a run with another items \(3, not 2\)"):
+    with pytest.raises(ValueError, match="holds a run with items 3, not 2"):
         train(own, resume=True)
 
 

@@ -107,6 +107,8 @@ def test_a_run_begins_there_says_what_is_new_and_remembers_it(source, tmp_path):
     count = f"--init {source}: {len(first['new_tensors'])} of {first['of']} tensors are new: "
     assert said[0].startswith(count + first["new_tensors"][0]) and said[0].endswith("log.jsonl names all")
     assert model.training["source"] == f"weights of {source}"
+    with pytest.raises(ValueError, match="--init lavt-shapes: the run in .* began with another"):
+        train(replace(lavt, init="lavt-shapes"), resume=True)
     train(replace(lavt, init=None), resume=True)  # the checkpoint has all that a stopped run needs
     assert load_model(str(tmp_path / "run" / "last")).training["source"] == f"weights of {source}"
 

@@ -9,7 +9,7 @@ import torch
 
 from refseg.methods import METHODS
 from refseg.training.processes import Processes
-from refseg.training.step import Trainee, take_step
+from refseg.training.step import Trainee, leaves_out, take_step
 from refseg.types import Batch
 from tiny import some_input, tiny_network
 
@@ -61,6 +61,15 @@ def test_every_method_learns_in_lower_precision(method, precision):
     losses = [take_step(trainee, optimiser, scaler, [batch()], 1.0, Processes("cpu"))["loss"] for _ in range(10)]
     assert losses[-1] < 0.95 * losses[0]
     assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("method", "expected"), [("lgformer", False), ("lgformer-released", True), ("eavl", False)])
+def test_what_never_has_a_gradient_is_found(method, expected):
+    """In the released LGFormer the last stage's gates are not read."""
+    network = tiny_network(method).train()
+    assert leaves_out(Trainee(network, "cpu", "fp32"), batch()) == expected
+    sum(Trainee(network, "cpu", "fp32")(batch()).values()).backward()
+    assert any(p.requires_grad and p.grad is None for p in network.parameters()) == expected
 
 
 def test_precisions_differ_in_rounding_alone():

@@ -95,8 +95,8 @@ class TrainingBatches:
         parts = self.processes * self.pieces
         if not 1 <= parts <= self.images_per_batch:
             raise ValueError(
-                f"{self.processes} process(es) with {self.pieces} part(s) of a step each: at most "
-                f"{self.images_per_batch} parts, one per image of a step, are accepted"
+                f"{self.processes} process(es) with --accumulate {self.pieces}: a step has to have at least {parts} "
+                f"images; recipe.images_per_batch is {self.images_per_batch}"
             )
 
     def __len__(self) -> int:

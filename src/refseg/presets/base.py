@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -41,6 +42,22 @@ class Recipe:
     power: float
     clip: float
     select: Literal["oIoU", "mIoU"]
+
+    def __post_init__(self) -> None:
+        """Refuses numbers with which nothing is learned.
+
+        Raises:
+            ValueError: Names the number and what is accepted.
+        """
+        for name in ("steps", "images_per_batch", "expressions_per_image"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: 1 or more is accepted")
+        for name in ("lr", "power"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} {getattr(self, name)}: a positive number is accepted")
+        for name in ("weight_decay", "warmup", "clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} {getattr(self, name)}: 0 or a positive number is accepted")
 
 
 @dataclass(frozen=True)

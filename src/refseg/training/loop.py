@@ -41,7 +41,7 @@ from refseg.training.optim import make_optimiser, rate_at, set_rate
 from refseg.training.processes import Processes, find_processes
 from refseg.training.recompute import recompute_blocks
 from refseg.training.start import Start, fresh_start, start_from
-from refseg.training.step import Trainee, take_step
+from refseg.training.step import Trainee, leaves_out, take_step
 from refseg.types import Batch
 from refseg.weights import Model, prepare_folder, recover_model, save_model
 
@@ -84,8 +84,6 @@ class _Training:
 
     def __init__(self, run: Run, resume: bool, team: Processes, say: Say) -> None:
         recipe = run.preset.recipe
-        if not resume and (checkpoints(run.out) or (run.out / "last").exists()):
-            raise ValueError(f"{run.out}: holds a run already; --resume goes on with it, or give another folder")
         if not 0 <= run.ema < 1:
             raise ValueError(f"--ema {run.ema}: a decay from 0 (none) to below 1 is accepted")
         if run.tensorboard:
@@ -96,15 +94,17 @@ class _Training:
         # Whole batches, as the papers' code counts: 40 epochs of 42,404 references by 32 are 53,000 steps.
         self.epoch = max(1, items // recipe.images_per_batch) if items else ENDLESS_EPOCH
         steps = _steps_of(run, data, self.epoch)
+        if not resume and (checkpoints(run.out) or (run.out / "last").exists()):
+            raise ValueError(f"{run.out}: holds a run already; --resume goes on with it, or give another folder")
         stored = last_checkpoint(run.out) if resume else None
         start = _start_of(run, data, stored)
         self.model = start.model
-        prepare_folder(run.out)
         self.network = self.model.network.to(team.device)
         self.batches = TrainingBatches(
             data.train, self.model.tokenizer, self.model.input, recipe.images_per_batch, recipe.expressions_per_image,
             run.seed, steps, data.train.endless, team.rank, team.count, run.accumulate,
         )  # fmt: skip
+        prepare_folder(run.out)
         if run.recompute:
             recompute_blocks(self.network)
         self.optimiser = make_optimiser(self.network, recipe)
@@ -122,11 +122,21 @@ class _Training:
             tidy(run.out, self.state.step)
             for name in ("best", "last"):
                 recover_model(run.out / name)
-        self.trainee = team.share(Trainee(self.network, team.device.type, run.precision))
+        trainee = Trainee(self.network, team.device.type, run.precision)
+        self.trainee = team.share(trainee, team.count > 1 and self._leaves_out(trainee))
         self._tell(start, say)
         self.log = Log(run.out, self.state.step if resume else None, run.tensorboard) if team.main else None
         if start.new and stored is None:
             self._log(init=run.init, new_tensors=list(start.new), of=start.of)
+
+    def _leaves_out(self, trainee: Trainee) -> bool:
+        """Asks a batch, of which nothing stays."""
+        before = _Before(self.network, self.team.device)
+        self.network.train()
+        found = leaves_out(trainee, self.batches[0][0].to(self.team.device))
+        before.put_back()
+        set_random_state(before.random, self.team.device)
+        return found
 
     def go(self, report: Report | None) -> Model:
         """Runs the steps that are left."""
@@ -155,7 +165,7 @@ class _Training:
                 if done % run.save_every == 0 or self._due or stop:
                     self._save(team.gather(random_state(team.device)))
                 if stop:
-                    raise KeyboardInterrupt
+                    raise KeyboardInterrupt(f"at step {done}; --resume goes on")
                 if self._due:
                     self._evaluate()
         if self.log is not None:
@@ -177,7 +187,10 @@ class _Training:
         except FloatingPointError as error:
             before.put_back()
             self._save(self.team.gather(before.random))
-            raise FloatingPointError(f"step {step}: {error}; a checkpoint of {step} whole steps is kept") from error
+            raise FloatingPointError(
+                f"step {step}: {error}; a checkpoint of {step} whole steps is kept. The same settings stop here "
+                "again: a new run with a lower recipe.lr, or with recipe.clip, is accepted"
+            ) from error
         if self.average is not None:
             self.average.update_parameters(self.network)
         return losses
@@ -231,11 +244,15 @@ class _Training:
         return parts | ({"average": self.average} if self.average is not None else {})
 
     def _put_back(self, stored: Checkpoint) -> None:
+        init = self.run.init
+        if init is not None and stored.run.source != f"weights of {init}":
+            raise ValueError(f"--init {init}: the run in {self.run.out} began with another ({stored.run.source}); "
+                             "--resume without it is accepted")  # fmt: skip
         for what in RunState.FIXED:
             is_, was = getattr(self.state, what), getattr(stored.run, what)
             if is_ != was:
-                told = "" if what == "preset" else f" ({was}, not {is_})"
-                raise ValueError(f"{self.run.out}: holds a run with another {what}{told}; the same is accepted")
+                told = _difference(was, is_) if what == "preset" else f"{what} {was}, not {is_}"
+                raise ValueError(f"{self.run.out}: holds a run with {told}; the same is accepted")
         for name, part in self._parts().items():
             part.load_state_dict(stored.parts[name])
         self.state = stored.run
@@ -254,6 +271,9 @@ class _Training:
             say(f"{self.data.taken_out} images were taken out of training: val or test of one of the sets has them")
         if self.team.main:
             warn_of_cut(self.data.texts, self.model)
+        if self.state.steps <= (warmup := self.run.preset.recipe.warmup):
+            say(f"the rate grows over {warmup} steps, and the run has {self.state.steps}: little is learned; "
+                f"--set recipe.warmup={self.state.steps // 10} is a tenth of it")  # fmt: skip
 
     def _log(self, **entry: Any) -> None:
         log = self.log
@@ -322,6 +342,17 @@ def warn_of_cut(texts: Sequence[str], model: Model) -> None:
         warnings.warn(message, stacklevel=2)
 
 
+def _difference(was: str, is_: str) -> str:
+    """The first field in which two described presets differ."""
+    one, two = json.loads(was), json.loads(is_)
+    for part in one:
+        for field in one[part] if isinstance(one[part], dict) else ():
+            if one[part][field] != two[part].get(field):
+                return f"{part}.{field} {one[part][field]}, not {two[part].get(field)}"
+    return f"preset {one['name']}, not {two['name']}"
+
+
 def describe(preset: Preset) -> str:
     """All that decides what a preset computes; a checkpoint is only resumed with the same."""
-    return json.dumps([preset.name, asdict(preset.model), asdict(preset.input), asdict(preset.recipe)], sort_keys=True)
+    parts = {"model": asdict(preset.model), "input": asdict(preset.input), "recipe": asdict(preset.recipe)}
+    return json.dumps({"name": preset.name, **parts}, sort_keys=True)

@@ -127,6 +127,8 @@ def _training(preset: Preset, network: Segmenter) -> dict[str, Any]:
 def _schedule(recipe: Recipe) -> str:
     """The learning rate over the steps, in words."""
     warm = f"grows from 0 over {recipe.warmup} steps, " if recipe.warmup else "no warm-up, "
+    if recipe.steps <= recipe.warmup:
+        warm = f"grows over {recipe.warmup} steps, more than the run has (--set recipe.warmup={recipe.steps // 10}), "
     return f"{warm}falls as (1 - step / {recipe.steps}) ** {recipe.power:g}"
 
 
@@ -283,7 +285,7 @@ def _training_table(report: dict[str, Any]) -> Table:
         row("  refshapes", "drawn anew without end; the number of steps is ours, not a paper's")
     if (own := report["references"]) is not None:
         as_paper = f"; as many epochs as in the paper: --steps {own['steps']}" if own["steps"] else ""
-        row("  your data", f"{own['epochs']:.1f} epochs of {own['references']:,} {own['unit']}{as_paper}")
+        row("  your data", f"{own['epochs']:,.1f} epochs of {own['references']:,} {own['unit']}{as_paper}")
     for group in report["groups"]:
         row(
             "AdamW",

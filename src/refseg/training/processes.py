@@ -43,8 +43,13 @@ class Processes:
         """Whether this is the process that writes and prints."""
         return self.rank == 0
 
-    def share(self, module: nn.Module) -> nn.Module:
-        """Averages the gradients of a module, whose parameters are on the device, over the processes from now on."""
+    def share(self, module: nn.Module, leaves_out: bool) -> nn.Module:
+        """Averages the gradients of a module over the processes from now on.
+
+        Args:
+            module: With its parameters on the device.
+            leaves_out: Whether some of its trainable parameters never have a gradient.
+        """
         return module
 
     def alone(self, module: nn.Module) -> AbstractContextManager[Any]:
@@ -98,16 +103,14 @@ class Launched(Processes):
         self.rank, self.count = self._accelerator.process_index, self._accelerator.num_processes
         self.device = self._accelerator.device
 
-    def share(self, module: nn.Module) -> nn.Module:
+    def share(self, module: nn.Module, leaves_out: bool) -> nn.Module:
         """See `Processes.share`; on GPUs the statistics of batch norms become those of the whole batch."""
         from accelerate import DistributedDataParallelKwargs
 
         if self.device.type == "cuda":
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-        for said in ("Grad strides do not match", "find_unused_parameters=True was specified"):
-            warnings.filterwarnings("ignore", message=said)  # neither costs what it says
-        # In some configurations a parameter has no gradient (`Segmenter.inert`), and nobody must wait for it.
-        self._accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+        warnings.filterwarnings("ignore", message="Grad strides do not match")  # of 1x1 convolutions; costs nothing
+        self._accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=leaves_out)
         shared: nn.Module = self._accelerator.prepare_model(module)
         return shared
 

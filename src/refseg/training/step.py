@@ -41,6 +41,20 @@ class Trainee(nn.Module):
         return network.loss(Output(output.logits.float(), aux), batch.targets)
 
 
+def leaves_out(trainee: Trainee, batch: Batch) -> bool:
+    """Whether a trainable parameter has no part in the loss; of those the processes must not wait for a gradient."""
+    loss = sum(trainee(batch).values())
+    assert isinstance(loss, Tensor)
+    seen, reached, ahead = set(), set(), [loss.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            reached.add(getattr(node, "variable", None))
+            ahead += [following for following, _ in node.next_functions]
+    return any(parameter.requires_grad and parameter not in reached for parameter in trainee.parameters())
+
+
 def take_step(
     trainee: nn.Module,
     optimiser: torch.optim.Optimizer,
