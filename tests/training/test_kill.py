@@ -60,7 +60,7 @@ def killed_and_resumed(out, whole, moments):
     for option, lines, delay in moments:
         resume = ["--resume"] if checkpoints(out) else []
         code = kill_after(start(out, *resume, *option), lines, delay, seen)
-        assert code == -signal.SIGKILL
+        assert code == -signal.SIGKILL or STEPS in seen  # so late that it was done before the signal came
     last = start(out, *(["--resume"] if checkpoints(out) else []))
     assert kill_after(last, 0, 0, seen) == 0  # not killed
     assert seen == {step: {loss} for step, loss in losses.items()}
