@@ -40,7 +40,7 @@ def refer(
     """
     from refseg.data.describe import Describer, Options, Photos
     from refseg.progress import ProgressBar
-    from refseg.weights import prepare_folder, write_beside
+    from refseg.weights import prepare_folder, write_beside, write_text_beside
 
     target = out / "data.jsonl"
     if target.exists():
@@ -62,7 +62,7 @@ def refer(
             raise
     summary = describer.summary()
     text = json.dumps(summary, indent=1) + "\n"
-    write_beside(out / "summary.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_text_beside(out / "summary.json", text)
     if as_json:
         typer.echo(json.dumps(summary))
         return

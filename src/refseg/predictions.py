@@ -86,10 +86,9 @@ class PredictionWriter:
 
     def known(self, question: Question) -> list[np.ndarray] | None:
         """The masks of a question that an earlier run answered, else None."""
-        ids = [question.sample.expressions[number].sent_id for number in question.numbers]
-        if self._before is None or not all(map(self._before.has, ids)):
+        if self._before is None or not all(map(self._before.has, question.sent_ids)):
             return None
-        return [self._before.mask(sent_id) for sent_id in ids]
+        return [self._before.mask(sent_id) for sent_id in question.sent_ids]
 
     def keep(self, question: Question, answer: Answer) -> None:
         """Writes the lines of a question."""
@@ -219,7 +218,7 @@ class PredictionFile:
         if not all(type(side) is int and side > 0 for side in sides) or fit not in ("squash", "letterbox"):
             raise ValueError(f"{self.path}: size {size!r} and fit {fit!r}; \"original\" or [height, width], and "
                              "squash or letterbox are accepted")  # fmt: skip
-        return InputConfig((sides[0], sides[1]), (0.0,) * 3, (1.0,) * 3, 1, fit)
+        return InputConfig.of_answers((sides[0], sides[1]), fit)
 
     def check(self, protocol: Protocol) -> None:
         """Makes sure that the masks were made as a protocol makes them.
@@ -264,10 +263,9 @@ def score_predictions(
 
     def answers(batch: list[Question]) -> Iterator[list[np.ndarray] | None]:
         for question in batch:
-            here = [question.sample.expressions[number].sent_id for number in question.numbers]
-            absent = [sent_id for sent_id in here if sent_id not in ids]
+            absent = [sent_id for sent_id in question.sent_ids if sent_id not in ids]
             missing.extend(absent)
-            ids.difference_update(here)
+            ids.difference_update(question.sent_ids)
             yield None if absent else [file.answer(question, number, config) for number in question.numbers]
 
     found = score_answers(batches(data, limit, file.header.get("words", "true")), answers, config, protocol, progress)

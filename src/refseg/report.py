@@ -28,7 +28,7 @@ from refseg.reporting.cases import draw_cases
 from refseg.reporting.page import make_page
 from refseg.saved_scores import SavedScores, score_saved
 from refseg.types import Sample
-from refseg.weights import DEFAULT_MODEL, PACKAGED, packaged_models, prepare_folder, write_beside
+from refseg.weights import DEFAULT_MODEL, PACKAGED, packaged_models, prepare_folder, write_text_beside
 
 Progress = Callable[[int], None] | None
 
@@ -187,9 +187,8 @@ def _written(
 
     cases = draw_cases(scores, data, mask_of, config, origin.seed)
     text = json.dumps(with_results(report, scores)) + "\n"
-    write_beside(out / "report.json", lambda beside: beside.write_text(text, encoding="utf-8"))
-    page = make_page(report, cases)
-    write_beside(out / "report.html", lambda beside: beside.write_text(page, encoding="utf-8"))
+    write_text_beside(out / "report.json", text)
+    write_text_beside(out / "report.html", make_page(report, cases))
     return report
 
 

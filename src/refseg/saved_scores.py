@@ -29,7 +29,7 @@ from refseg.data.transforms import InputConfig
 from refseg.evaluation import Answer, answer_of, score_answers
 from refseg.metrics import Scores
 from refseg.protocols import Protocol
-from refseg.weights import write_beside
+from refseg.weights import write_beside, write_text_beside
 
 STEPS = 127
 
@@ -72,11 +72,11 @@ class SavedScores:
             if place.is_file() and place.read_text(encoding="utf-8") != text:  # of another run: none of it fits
                 for old in folder.glob("*.npz"):
                     old.unlink()
-            write_beside(place, lambda beside: beside.write_text(text, encoding="utf-8"))
+            write_text_beside(place, text)
         try:
             self.header = json.loads(place.read_text(encoding="utf-8"))
             size, fit = self.header["input"]["size"], self.header["input"]["resize"]
-            self.config = InputConfig((int(size[0]), int(size[1])), (0.0,) * 3, (1.0,) * 3, 1, fit)
+            self.config = InputConfig.of_answers((int(size[0]), int(size[1])), fit)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(
                 f"{folder}: no saved scores; OUT/scores of eval --out OUT --save-scores is accepted"
@@ -85,7 +85,7 @@ class SavedScores:
     def has(self, question: Question) -> bool:
         """Whether the answer to a question is there already."""
         path = self._path(question)
-        return path.is_file() and self._read(path)[0] == _ids(question)
+        return path.is_file() and self._read(path)[0] == question.sent_ids
 
     def keep(self, question: Question, answer: Answer) -> None:
         """Writes the answer to a question."""
@@ -93,7 +93,7 @@ class SavedScores:
 
         def write(beside: Path) -> None:
             with beside.open("wb") as file:
-                np.savez_compressed(file, sent_ids=np.array(_ids(question)), codes=codes, largest=largest)
+                np.savez_compressed(file, sent_ids=np.array(question.sent_ids), codes=codes, largest=largest)
 
         write_beside(self._path(question), write)
 
@@ -108,7 +108,7 @@ class SavedScores:
             raise ValueError(f"{self.folder}: nothing saved for the image {question.sample.image_id!r}; scores of the "
                              "whole split are accepted")  # fmt: skip
         ids, codes, largest = self._read(path)
-        if ids != _ids(question):
+        if ids != question.sent_ids:
             raise ValueError(f"{path}: saved for other expressions than the split's; scores of this split are accepted")
         self.rounding = max(self.rounding, rounding_of(largest))
         return decode_logits(codes, largest)
@@ -147,7 +147,3 @@ def score_saved(
     asked = batches(data, saved.header.get("limit"), saved.header.get("words", "true"))
     scores, found = score_answers(asked, answers, saved.config, protocol, progress)
     return scores, found | {"rounding": saved.rounding}
-
-
-def _ids(question: Question) -> list[str]:
-    return [question.sample.expressions[number].sent_id for number in question.numbers]

@@ -154,6 +154,15 @@ def write_beside(path: Path, write: typing.Callable[[Path], object]) -> None:
         beside.unlink(missing_ok=True)
 
 
+def write_text_beside(path: Path, text: str) -> None:
+    """The same with a text, as UTF-8.
+
+    Raises:
+        OSError: See `write_beside`.
+    """
+    write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
 def flush_folder(folder: Path) -> None:
     """Makes sure that what was renamed in a folder survives a power cut; systems that cannot are left alone."""
     try:
@@ -227,7 +236,7 @@ def _write_model(model: Model, folder: Path, half: bool) -> None:
         "sha256": hash_of(weights),
     }
     text = json.dumps(config, indent=1) + "\n"
-    write_beside(folder / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_text_beside(folder / "config.json", text)
 
 
 def find_model(name: str) -> Path:

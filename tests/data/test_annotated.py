@@ -10,29 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rectangles import SIZE, box, filled
 from refseg.data.sets import open_data
 from refseg.data.shapes import RefShapes
 
 GENUINE = Path(__file__).parents[3] / "shared" / "data" / "refer_fixture" / "refcocog" / "refs(umd).p"
-SIZE = (12, 16)
-
-
-def box(x, y, width, height):
-    return [[x, y, x + width, y, x + width, y + height, x, y + height]]
-
-
-def filled(x, y, width, height):
-    mask = np.zeros(SIZE, dtype=bool)
-    mask[y : y + height, x : x + width] = True
-    return mask
 
 
 def instances():
     """One image with two people, a hat, a crowd, and outlines that nobody can draw; and another image."""
     annotations = [
-        (10, 1, box(0, 0, 4, 4), 0),
-        (11, 1, box(6, 0, 4, 4), 0),
-        (12, 3, box(0, 6, 3, 3), 0),
+        (10, 1, [box(0, 0, 4, 4)], 0),
+        (11, 1, [box(6, 0, 4, 4)], 0),
+        (12, 3, [box(0, 6, 3, 3)], 0),
         (13, 1, {"size": [12, 16], "counts": [0, 192]}, 1),
         (14, 1, "nonsense", 0),
         (15, 1, {"size": [3, 3], "counts": [0, 9]}, 0),
@@ -44,7 +34,7 @@ def instances():
             {"id": i, "image_id": 1, "category_id": c, "segmentation": s, "iscrowd": crowd}
             for i, c, s, crowd in annotations
         ]
-        + [{"id": 20, "image_id": 2, "category_id": 3, "segmentation": box(1, 1, 2, 2), "iscrowd": 0}],
+        + [{"id": 20, "image_id": 2, "category_id": 3, "segmentation": [box(1, 1, 2, 2)], "iscrowd": 0}],
         "categories": [{"id": 1, "name": "person"}, {"id": 3, "name": "hat"}],
     }
 
@@ -93,7 +83,7 @@ def test_nothing_is_read_before_somebody_asks(folder):
 
 def test_a_layout_without_annotations_knows_no_others(tmp_path):
     Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "1.png")
-    row = {"image": "1.png", "expression": "it", "mask": box(0, 0, 4, 4)}
+    row = {"image": "1.png", "expression": "it", "mask": [box(0, 0, 4, 4)]}
     (tmp_path / "data.jsonl").write_text(json.dumps(row))
     (tmp_path / "instances.json").write_text(json.dumps(instances()))  # of something else
     assert list(open_data(str(tmp_path), "all").others(0, SIZE)) == []

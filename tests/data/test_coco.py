@@ -6,21 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rectangles import SIZE, box, filled
 from refseg.data.coco import read_coco, read_instances
 from refseg.data.sets import open_data, splits_of
-
-SIZE = (12, 16)
-
-
-def box(x, y, width, height):
-    return [x, y, x + width, y, x + width, y + height, x, y + height]
-
-
-def filled(x, y, width, height):
-    mask = np.zeros(SIZE, dtype=bool)
-    mask[y : y + height, x : x + width] = True
-    return mask
-
 
 INSTANCES = {
     "images": [

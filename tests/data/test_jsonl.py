@@ -11,19 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from rectangles import SIZE, filled
 from refseg.data.jsonl import read_jsonl
 from refseg.data.refer import EXPECTED
 from refseg.data.sets import open_data, splits_of
 from refseg.encoders.tokenizer import Tokenizer
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-SIZE = (12, 16)
-
-
-def filled(x, y, width, height):
-    mask = np.zeros(SIZE, dtype=bool)
-    mask[y : y + height, x : x + width] = True
-    return mask
 
 
 ONE, TWO = filled(2, 1, 4, 5), filled(9, 6, 5, 3)

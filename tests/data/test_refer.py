@@ -12,23 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from rectangles import SIZE, box, filled
 from refseg.data import refer
 from refseg.data.index import rasterise
 from refseg.data.refer import EXPECTED, NAMED, PRINTED, data_name, find_named, read_refer
 from refseg.data.sets import open_data, open_splits, splits_of
 
 GENUINE = Path(__file__).parents[3] / "shared" / "data" / "refer_fixture" / "refcocog" / "refs(umd).p"
-SIZE = (12, 16)
-
-
-def box(x, y, width, height):
-    return [x, y, x + width, y, x + width, y + height, x, y + height]
-
-
-def filled(x, y, width, height):
-    mask = np.zeros(SIZE, dtype=bool)
-    mask[y : y + height, x : x + width] = True
-    return mask
 
 
 def instances():

@@ -12,24 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco
 
+from rectangles import SIZE, box, filled
 from refseg.data.index import Entry, IndexedSamples, PerReference, RawReference, Region, rasterise
 from refseg.data.outlines import fill_outline
 from refseg.data.regions import check_size, parse_segmentation, read_mask
 from refseg.data.rle import decode_rle, encode_rle
 from refseg.types import Expression
-
-SIZE = (12, 16)
-
-
-def box(x, y, width, height):
-    """The outline of a rectangle as COCO writes it."""
-    return [x, y, x + width, y, x + width, y + height, x, y + height]
-
-
-def filled(x, y, width, height, size=SIZE):
-    mask = np.zeros(size, dtype=bool)
-    mask[y : y + height, x : x + width] = True
-    return mask
 
 
 def reference(*segmentations):

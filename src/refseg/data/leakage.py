@@ -23,6 +23,11 @@ from refseg.data.index import Entry
 _COCO = re.compile(r"(?:COCO_[a-z]+\d{4}_)?(\d{12})")
 
 
+def is_trained(split: str) -> bool:
+    """Whether models are trained on a split; a file without splits counts as such, any other split is scored."""
+    return split.startswith("train") or split == ALL
+
+
 @dataclass(frozen=True)
 class Images:
     """The images of a split.
@@ -41,8 +46,8 @@ class Images:
 
     @property
     def trained(self) -> bool:
-        """Whether models are trained on it; a file without splits counts as such, any other split is scored."""
-        return self.split.startswith("train") or self.split == ALL
+        """See `is_trained`."""
+        return is_trained(self.split)
 
     def on_list(self, listed: TrainList) -> list[str]:
         """Paths of its images that a list names."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refseg.data.index import IndexedSamples, Overlap, PerReference
-from refseg.data.leakage import Images, image_names
+from refseg.data.leakage import image_names, is_trained
 from refseg.data.sets import Dataset, open_splits
 from refseg.types import Sample
 
@@ -98,37 +98,31 @@ def open_training(
         if len(trains) > 1:
             raise ValueError(f"data {', '.join(names)}: an endless set cannot be mixed; export it first (data export)")
         return TrainingData(trains[0], val, (), 0)
-    shared = _scored_images(opened)
-    if len(finite) > 1:
-        kept = [_without(split, shared) for split in finite]
-    else:
-        kept = finite
-        if leaked := sum(_is_among(split, i, shared) for split in finite for i in range(len(split))):
-            message = f"{names[0]}: {leaked} images of its train split are in its val or test splits too"
-            warnings.warn(message, stacklevel=2)
+    scored = _scored_images(opened)
+    kept = [_without(split, scored) for split in finite]
+    taken_out = sum(map(len, finite)) - sum(map(len, kept))
+    if len(finite) == 1 and taken_out:
+        message = f"{names[0]}: {taken_out} images of its train split are in its val or test splits too"
+        warnings.warn(message, stacklevel=2)
+        kept, taken_out = finite, 0
     if not sum(len(split) for split in kept):
         raise ValueError(f"data {', '.join(names)}: no image is left to train on without those of val and test")
     texts = tuple(e.text for split in kept for entry in split.entries for e in entry.expressions)
     items: list[Dataset] = [PerReference(split) if per_reference else split for split in kept]
-    taken_out = sum(map(len, finite)) - sum(map(len, kept))
     return TrainingData(items[0] if len(items) == 1 else Joined(items), val, texts, taken_out)
 
 
 def _scored_images(opened: dict[str, dict[str, Dataset]]) -> frozenset[str]:
     """All that the images of the splits on which nobody trains may be recognised by."""
-    indexed = [
-        Images(name, split, image_names(samples.entries, contents=False))
-        for name, splits in opened.items()
+    return frozenset(
+        image
+        for splits in opened.values()
         for split, samples in splits.items()
-        if isinstance(samples, IndexedSamples)
-    ]
-    return frozenset(itertools.chain.from_iterable(images.names for images in indexed if not images.trained))
-
-
-def _is_among(split: IndexedSamples, index: int, names: frozenset[str]) -> bool:
-    return not names.isdisjoint(image_names((split.entries[index],), contents=False))
+        if isinstance(samples, IndexedSamples) and not is_trained(split)
+        for image in image_names(samples.entries, contents=False)
+    )
 
 
 def _without(split: IndexedSamples, names: frozenset[str]) -> IndexedSamples:
-    kept = [entry for i, entry in enumerate(split.entries) if not _is_among(split, i, names)]
+    kept = [entry for entry in split.entries if names.isdisjoint(image_names((entry,), contents=False))]
     return IndexedSamples(split.name, split.split, kept, split.source, split.overlap)

@@ -46,6 +46,11 @@ class Question:
     others: Others = nobody
 
     @property
+    def sent_ids(self) -> list[str]:
+        """Identifiers of the expressions that are scored."""
+        return [self.sample.expressions[number].sent_id for number in self.numbers]
+
+    @property
     def size(self) -> tuple[int, int]:
         """(H, W) of the image."""
         return self.sample.image.shape[0], self.sample.image.shape[1]

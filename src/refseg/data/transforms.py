@@ -49,6 +49,11 @@ class InputConfig:
         if min(self.size) < 1 or min(self.std) <= 0 or self.max_tokens < 1:
             raise ValueError(f"{self}: size, std and max_tokens must be positive")
 
+    @classmethod
+    def of_answers(cls, size: Size, resize: Literal["squash", "letterbox"]) -> InputConfig:
+        """What saved answers tell of it: enough to bring masks from and to network size, not to ask a model."""
+        return cls(size, (0.0,) * 3, (1.0,) * 3, 1, resize)
+
 
 def content_box(own: Size, config: InputConfig) -> tuple[int, int, int, int]:
     """(top, left, height, width) of the part of the network input that an image of `own` size (H, W) fills."""

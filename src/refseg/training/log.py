@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from refseg.weights import write_beside
+from refseg.weights import write_text_beside
 
 
 class Log:
@@ -59,7 +59,7 @@ class Log:
             return
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = "".join(f"{line}\n" for line in lines if _step_of(line) < first)
-        write_beside(self.path, lambda beside: beside.write_text(kept, encoding="utf-8"))
+        write_text_beside(self.path, kept)
 
 
 def find_tensorboard() -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -86,4 +86,4 @@ def start_from(preset: Preset, seed: int, name: str, texts: Sequence[str]) -> St
         raise ValueError(f"--init {name}: none of its {len(given)} tensors fits {preset.name}; a model of the same "
                          "widths is accepted")  # fmt: skip
     model.network.load_state_dict(taken, strict=False)
-    return Start(replace(model, tokenizer=tokenizer), f"weights of {name}", tuple(new), len(own))
+    return Start(model, f"weights of {name}", tuple(new), len(own))
