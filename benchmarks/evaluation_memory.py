@@ -17,8 +17,8 @@ from pathlib import Path
 
 from refseg.data.shapes import RefShapes
 from refseg.data.shapes.dataset import SCENES
-from refseg.evaluation import IMAGES_PER_BATCH, evaluate
 from refseg.predictor import Predictor
+from refseg.scoring.evaluation import IMAGES_PER_BATCH, evaluate
 
 POINTS = 5
 

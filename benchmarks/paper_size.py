@@ -32,11 +32,11 @@ def measure(preset_name: str, photo: str, encoders: str | None, expression: str)
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from refseg.data.images import read_image
+    from refseg.data.formats.images import read_image
     from refseg.data.transforms import image_to_pixels
     from refseg.methods import METHODS
     from refseg.presets import get_preset
-    from refseg.pretrained import build
+    from refseg.weights.pretrained import build
 
     torch.manual_seed(0)
     preset = get_preset(preset_name)

@@ -1,45 +1,66 @@
-"""Data flows one way: no module imports from a layer above its own, and no method imports another."""
+"""Data flows one way: no module imports from a room above its own, nothing imports in a circle, no method another."""
 
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "refseg"
-LAYERS = [
-    {"types", "protocols", "geometry", "progress"},
-    {"encoders", "layers", "losses", "metrics", "data"},
+GROUND = {"types", "geometry", "protocols", "losses", "progress", "files", "visualize"}
+ROOMS = [
+    GROUND,
+    {"encoders", "data"},
+    {"layers"},
     {"methods"},
     {"presets"},
     {"weights"},
-    {"pretrained"},
-    {"predictor", "visualize"},
-    {"evaluation", "segment"},
-    {"predictions", "saved_scores"},
-    {"reporting"},
-    {"training", "report", "compare", "convert"},
-    {"cli_data", "web"},
+    {"hub_models"},
+    {"predictor"},
+    {"segment", "scoring"},
+    {"training", "explain", "export", "annotate"},
+    {"web"},
     {"cli"},
 ]
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-MODULES = [
-    path for path in SOURCE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py") or path.parent != SOURCE
-]
+# Rooms inside `data`: what a room may use of `data` beside itself.
+DATA = {
+    "formats": set(),
+    "shapes": set(),
+    "describe": {"formats", "shapes"},
+    "checks": {"formats", "shapes", "index", "sets"},
+}
+RESERVED = {"hub_models", "explain", "export", "annotate", "web"}  # nothing else may take these names
+RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
+TOP = {SOURCE / "__init__.py", SOURCE / "__main__.py"}  # the public names, which lie in front of the rooms
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if path not in TOP)
 FORBIDDEN = {"torchvision", "timm"}
+HOMES = {"Predictor": "refseg.predictor", "Prediction": "refseg.types", "list_models": "refseg.weights.store"}
 
 
-def imports(path: Path, only_runtime: bool = True) -> set[str]:
-    """Full names of all modules imported anywhere in a file, except for type checking alone."""
-    found = set()
+def name_of(path: Path) -> str:
+    """The full name of a module."""
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(("refseg", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def imports(path: Path, top_only: bool = False) -> set[str]:
+    """Full names of all modules imported in a file, except for type checking alone.
+
+    Args:
+        path: The file.
+        top_only: Only what is imported when the module is, not inside its functions.
+    """
     tree = ast.parse(path.read_text())
-    skipped = {
-        id(inner)
-        for node in ast.walk(tree)
-        if only_runtime and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
+    guarded = [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    skipped = {id(inner) for node in guarded for inner in ast.walk(node)}
+    if top_only:
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        skipped |= {id(inner) for node in functions for inner in ast.walk(node)}
+    found = set()
     for node in ast.walk(tree):
         if id(node) in skipped:
             continue
@@ -48,30 +69,67 @@ def imports(path: Path, only_runtime: bool = True) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             if node.module == "refseg":
-                homes = {"Predictor": "refseg.predictor", "Prediction": "refseg.types", "list_models": "refseg.weights"}
-                found |= {homes.get(alias.name, "refseg") for alias in node.names}
+                found |= {HOMES.get(alias.name, "refseg") for alias in node.names}
             else:
-                found |= {node.module or ""}
+                found |= {f"{node.module}.{alias.name}" for alias in node.names} & NAMES or {node.module or ""}
     return found
+
+
+NAMES = {name_of(path) for path in MODULES}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_imports_point_down(path):
-    own = path.relative_to(SOURCE).with_suffix("").parts
+    own = name_of(path).split(".")[1:]
     for name in imports(path):
-        parts = name.split(".")
-        assert parts[0] not in FORBIDDEN
-        if parts[0] != "refseg" or len(parts) == 1:
+        top, *parts = name.split(".")
+        assert top not in FORBIDDEN
+        if top != "refseg" or not parts:
             continue
-        rank, mine = RANK[parts[1]], RANK[own[0]]
-        assert rank < mine or parts[1] == own[0], f"{own} imports {name}"
-        if own[0] == "methods" and own[1:] not in ((), ("__init__",)) and parts[1] == "methods":
-            assert parts[2:] == ["base"], f"method {own[1]} imports {name}"
+        assert RANK[parts[0]] < RANK[own[0]] or parts[0] == own[0] or GROUND >= {parts[0], own[0]}, f"imports {name}"
+        if own[0] == parts[0] == "methods" and len(own) > 1:
+            assert parts[1:] == ["base"], f"method {own[1]} imports {name}"
+        if own[0] == parts[0] == "data" and own[1:2] and own[1] in DATA and parts[1:]:
+            assert parts[1] in DATA[own[1]] | {own[1]}, f"imports {name}"
 
 
-def test_every_module_has_a_place():
-    assert {path.relative_to(SOURCE).with_suffix("").parts[0] for path in MODULES} <= set(RANK)
+def test_nothing_imports_in_a_circle():
+    """Neither when modules are imported nor later, inside functions."""
+    below = {name_of(path): imports(path) & NAMES - {name_of(path)} for path in MODULES}
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, f"a circle of imports: {' -> '.join((*way[way.index(name) :], name))}"
+        if name not in done:
+            for other in sorted(below[name]):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in sorted(below):
+        visit(name, ())
+
+
+def test_every_module_has_a_room():
+    assert {name_of(path).split(".")[1] for path in MODULES} <= set(RANK)
     assert not [path for path in SOURCE.rglob("*.py") if path.stem in ("utils", "misc", "common")]
+    assert {name for name in RESERVED if (SOURCE / f"{name}.py").exists()} == set()
+
+
+def test_every_room_says_what_lives_there():
+    for folder in {path.parent for path in MODULES} - {SOURCE}:
+        said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+        assert len(said.splitlines()[0]) > 20, folder
+
+
+def test_files_are_short():
+    assert [path for path in MODULES if len(path.read_text().splitlines()) > 400] == []
+
+
+def test_tests_mirror_the_source():
+    """A folder of tests has the name of a room."""
+    tests = Path(__file__).parent
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
+    assert [folder for folder in folders if not (SOURCE / folder).is_dir()] == []
 
 
 def test_training_on_refshapes_needs_only_the_small_set_of_packages():
@@ -86,13 +144,10 @@ def test_training_on_refshapes_needs_only_the_small_set_of_packages():
         "huggingface_hub",
         "refseg",
     }
-    import sys
-
-    parts = ("training", "evaluation", "predictor", "weights", "pretrained", "presets", "methods", "layers", "encoders",
-             "data/shapes", "data/loader", "data/transforms", "data/images", "data/sets", "losses", "metrics",
-             "geometry", "types")  # fmt: skip
+    parts = ("training", "scoring", "predictor", "weights", "presets", "methods", "layers", "encoders",
+             "data/shapes", "data/loader", "data/transforms", "data/sets", *GROUND)  # fmt: skip
     for path in MODULES:
         if str(path.relative_to(SOURCE)).startswith(parts):
-            top = {name.split(".")[0] for name in imports(path)}
+            found = {name.split(".")[0] for name in imports(path)}
             launched = {"accelerate"} if path.stem == "processes" else set()  # when a launcher started several
-            assert top <= allowed | launched | set(sys.stdlib_module_names), path
+            assert found <= allowed | launched | set(sys.stdlib_module_names), path

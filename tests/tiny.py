@@ -9,7 +9,7 @@ import torch
 from refseg.encoders.clip import ClipResNetConfig, ClipTextConfig, ClipViTConfig
 from refseg.methods import METHODS, Segmenter
 from refseg.presets import Preset, get_preset, override, shapes_tokenizer
-from refseg.weights import Model
+from refseg.weights.store import Model
 
 TOKENIZER = shapes_tokenizer()
 SIZE = (64, 64)

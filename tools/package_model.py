@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from refseg.weights import PACKAGED, load_model, save_model
+from refseg.weights.store import PACKAGED, load_model, save_model
 
 LIMIT = 6_000_000
 

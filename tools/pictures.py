@@ -15,7 +15,7 @@ from PIL import Image
 
 from refseg import Predictor
 from refseg.data.shapes import RefShapes
-from refseg.metrics import score
+from refseg.scoring.metrics import score
 from refseg.visualize import captioned, contact_sheet, overlay
 
 ROOT = Path(__file__).parents[1]

@@ -24,7 +24,7 @@ __all__ = ["Prediction", "Predictor", "__version__", "list_models"]
 
 def list_models() -> list[str]:
     """Names of the models whose weights ship with this package."""
-    from refseg.weights import packaged_models
+    from refseg.weights.store import packaged_models
 
     return packaged_models()
 

@@ -1,6 +1,6 @@
 """`python -m refseg`."""
 
-from refseg.cli import main
+from refseg.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from refseg.data.images import read_image
+from refseg.data.formats.images import read_image
 from refseg.data.transforms import image_to_pixels, logits_to_image
 from refseg.types import Output, Prediction
-from refseg.weights import DEFAULT_MODEL, Model, load_model
+from refseg.weights.store import DEFAULT_MODEL, Model, load_model
 
 AT_ONCE = 64  # expressions in one pass of the network
 ImageLike = str | Path | Image.Image | np.ndarray

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from refseg.data.images import read_image
-from refseg.data.rle import encode_rle
+from refseg.data.formats.images import read_image
+from refseg.data.formats.rle import encode_rle
+from refseg.files import write_beside
 from refseg.predictor import Predictor, check_expression
 from refseg.types import Prediction
 from refseg.visualize import overlay
-from refseg.weights import write_beside
 
 
 @dataclass(frozen=True)

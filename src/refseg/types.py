@@ -7,11 +7,13 @@ Q queries, H and W height and width.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,45 @@ class Sample:
     def mask(self, index: int) -> np.ndarray:
         """(H, W) bool mask that the expression number `index` refers to."""
         return self.references[self.expressions[index].reference].mask
+
+
+class Samples(Protocol):
+    """A data set: samples by number."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """One image with its expressions."""
+        ...
+
+
+class Dataset(Protocol):
+    """One split of a data set."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        ...
+
+    @property
+    def split(self) -> str:
+        """Name of the split."""
+        ...
+
+    @property
+    def endless(self) -> bool:
+        """Whether it has no end and needs no shuffling."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """One image with its expressions."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from refseg.data.export import export_jsonl, export_refer
+from refseg.data.formats.export import export_jsonl, export_refer
 from refseg.data.index import IndexedSamples, PerReference
 from refseg.data.loader import TrainingBatches
 from refseg.data.sets import open_data, open_splits, splits_of

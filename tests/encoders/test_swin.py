@@ -8,7 +8,7 @@ from transformers import SwinBackbone, SwinForImageClassification
 from transformers import SwinConfig as HFSwinConfig
 
 from refseg.encoders.swin import Swin, SwinConfig
-from refseg.pretrained import load_swin
+from refseg.weights.pretrained import load_swin
 
 
 def pair(tmp_path, window=4, depths=(2, 2), heads=(2, 4), dim=16):

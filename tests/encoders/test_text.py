@@ -12,7 +12,7 @@ from transformers import BertForMaskedLM
 from refseg.encoders.bert import Bert, BertConfig
 from refseg.encoders.tokenizer import Tokenizer, small_wordpiece
 from refseg.presets.base import shapes_clip_tokenizer, shapes_tokenizer
-from refseg.pretrained import load_bert, load_tokenizer
+from refseg.weights.pretrained import load_bert, load_tokenizer
 
 TOKENIZERS = Path(__file__).parents[3] / "shared" / "data" / "tokenizers"
 PUBLISHED, PUBLISHED_CLIP = TOKENIZERS / "bert-base-uncased", TOKENIZERS / "clip"

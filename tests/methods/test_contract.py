@@ -11,7 +11,7 @@ from gradients import check_gradients
 from refseg.methods import METHODS, Segmenter
 from refseg.presets import presets
 from refseg.types import Output
-from refseg.weights import Model, load_model, save_model
+from refseg.weights.store import Model, load_model, save_model
 from tiny import SIZE, TOKENIZER, some_input, tiny, tiny_network
 
 NAMES = list(presets())
@@ -104,7 +104,7 @@ def test_config_survives_json(name):
     import json
     from dataclasses import asdict
 
-    from refseg.weights import config_from_dict
+    from refseg.weights.store import config_from_dict
 
     preset = presets()[name]
     stored = json.loads(json.dumps(asdict(preset.model)))

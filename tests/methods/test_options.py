@@ -10,7 +10,7 @@ from gradients import check_gradients
 from refseg.methods import METHODS
 from refseg.predictor import Predictor
 from refseg.presets import override
-from refseg.weights import Model
+from refseg.weights.store import Model
 from tiny import TOKENIZER, tiny, tiny_model
 
 OPTIONS = {

@@ -61,9 +61,9 @@ def write_half_and_wait(content, place, *_) -> None:
 def evaluate_together(team) -> str:
     """The packaged model on some of RefShapes, by all processes: every number to its last bit."""
     from refseg.data.shapes import RefShapes
-    from refseg.evaluation import evaluate
-    from refseg.metrics import Scores
     from refseg.predictor import Predictor
+    from refseg.scoring.evaluation import evaluate
+    from refseg.scoring.metrics import Scores
 
     predictor = Predictor.from_pretrained("lgformer-shapes", "cpu")
     data = RefShapes("refshapes", "val")
@@ -85,9 +85,9 @@ def main() -> None:
     if given.slow == "torch.save":
         torch.save = write_half_and_wait
     elif given.slow:
-        from refseg import weights
+        from refseg.weights import store
 
-        weights.save_file = write_half_and_wait
+        store.save_file = write_half_and_wait
     run = run_in(given.out, 5, random=False, eval_every=5) if given.evaluate else run_in(given.out)
     if given.hard:
         run = hard_run(given.out)

@@ -16,7 +16,7 @@ from child import STEPS, run_in, weights
 
 from refseg.training.checkpoint import checkpoints
 from refseg.training.loop import train
-from refseg.weights import load_model
+from refseg.weights.store import load_model
 
 HERE = Path(__file__).parent
 

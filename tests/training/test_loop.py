@@ -12,7 +12,7 @@ import pytest
 import torch
 from child import weights
 
-from refseg.data.export import export_jsonl
+from refseg.data.formats.export import export_jsonl
 from refseg.data.shapes import RefShapes
 from refseg.presets import override
 from refseg.training import loop
@@ -22,7 +22,7 @@ from refseg.training.interrupt import Interrupt
 from refseg.training.loop import train
 from refseg.training.optim import rate_at
 from refseg.training.processes import Processes
-from refseg.weights import load_model, recover_model
+from refseg.weights.store import load_model, recover_model
 from tiny import tiny
 
 

@@ -14,13 +14,13 @@ import pytest
 from child import hard_run, run_in
 
 from refseg.data.shapes import RefShapes
-from refseg.evaluation import evaluate
 from refseg.predictor import Predictor
+from refseg.scoring.evaluation import evaluate
 from refseg.training.checkpoint import last_checkpoint
 from refseg.training.loop import train
 from refseg.training.processes import Processes, find_processes
-from refseg.training.start import fresh_start
-from refseg.weights import load_model
+from refseg.weights.start import fresh_start
+from refseg.weights.store import load_model
 
 HERE = Path(__file__).parent
 

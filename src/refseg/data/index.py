@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from refseg.data.annotated import AnnotatedObjects
-from refseg.data.images import read_image
-from refseg.data.regions import Overlap, RawReference, Region, Size, rasterise
+from refseg.data.formats.annotated import AnnotatedObjects
+from refseg.data.formats.entries import Entry
+from refseg.data.formats.images import read_image
+from refseg.data.formats.regions import Overlap, Size, rasterise
 from refseg.types import Expression, Reference, Sample
-
-__all__ = ["Entry", "IndexedSamples", "Overlap", "PerReference", "RawReference", "Region", "Size", "rasterise"]
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One image of a split with everything that is asked about it.
-
-    Attributes:
-        image_id: Identifier of the image, unique within its data set.
-        file: Where the image should be; it may be missing.
-        size: (H, W) if the annotations say it.
-        references: What is referred to.
-        expressions: The sentences; `reference` is an index into `references`.
-    """
-
-    image_id: str
-    file: Path
-    size: Size | None
-    references: tuple[RawReference, ...]
-    expressions: tuple[Expression, ...]
 
 
 class IndexedSamples:

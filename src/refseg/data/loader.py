@@ -14,19 +14,7 @@ import numpy as np
 import torch
 
 from refseg.data.transforms import InputConfig, image_to_pixels, mask_to_target
-from refseg.types import Batch, Sample
-
-
-class Samples(Protocol):
-    """A data set: samples by number."""
-
-    def __len__(self) -> int:
-        """Number of images."""
-        ...
-
-    def __getitem__(self, index: int) -> Sample:
-        """One image with its expressions."""
-        ...
+from refseg.types import Batch, Samples
 
 
 class Encode(Protocol):

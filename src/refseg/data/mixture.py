@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from refseg.data.index import IndexedSamples, Overlap, PerReference
-from refseg.data.leakage import image_names, is_trained
-from refseg.data.sets import Dataset, open_splits
-from refseg.types import Sample
+from refseg.data.checks.leakage import image_names, is_trained
+from refseg.data.formats.regions import Overlap
+from refseg.data.index import IndexedSamples, PerReference
+from refseg.data.sets import open_splits
+from refseg.types import Dataset, Sample
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, Protocol
 
-from refseg.data.loader import Samples
-from refseg.types import Expression, Reference, Sample
+from refseg.types import Expression, Reference, Sample, Samples
 
 Words = Literal["true", "shuffled", "swapped"]
 Shard = tuple[int, int]

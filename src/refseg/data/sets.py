@@ -7,40 +7,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
-from refseg.data.index import Entry, IndexedSamples, Overlap
+from refseg.data.formats.entries import Entry
+from refseg.data.formats.regions import Overlap
+from refseg.data.index import IndexedSamples
 from refseg.data.shapes import SETS, SPLITS, RefShapes
-from refseg.types import Sample
+from refseg.types import Dataset
 
 ROOT = "REFSEG_DATA"  # the environment variable that names the folder of the published data sets
-
-
-class Dataset(Protocol):
-    """One split of a data set; fits `refseg.data.loader.Samples`."""
-
-    @property
-    def name(self) -> str:
-        """Name of the data set."""
-        ...
-
-    @property
-    def split(self) -> str:
-        """Name of the split."""
-        ...
-
-    @property
-    def endless(self) -> bool:
-        """Whether it has no end and needs no shuffling."""
-        ...
-
-    def __len__(self) -> int:
-        """Number of images."""
-        ...
-
-    def __getitem__(self, index: int) -> Sample:
-        """One image with its expressions."""
-        ...
 
 
 def open_data(name: str, split: str, overlap: Overlap = "union", images: Path | None = None) -> Dataset:
@@ -53,7 +27,7 @@ def open_data(name: str, split: str, overlap: Overlap = "union", images: Path | 
             `.jsonl` or `.csv` file, `expressions.jsonl` with COCO's `instances.json`, or a folder that holds one of
             them.
         split: Name of the split, taken exactly.
-        overlap: What becomes of pixels that several parts of a mask cover; see `refseg.data.regions.rasterise`.
+        overlap: What becomes of pixels that several parts of a mask cover; see `refseg.data.formats.regions.rasterise`.
         images: Folder of the images of a REFER or COCO file that are not in the usual place.
 
     Raises:
@@ -99,7 +73,7 @@ def find_data(name: str) -> tuple[Path, str]:
     Raises:
         ValueError: There is none, or a folder holds several.
     """
-    from refseg.data.refer import NAMED, data_name, find_named, split_by
+    from refseg.data.formats.refer import NAMED, data_name, find_named, split_by
 
     root = os.environ.get(ROOT)
     if name in NAMED and (root or not Path(name).exists()):  # without a root, a folder of that name is meant
@@ -147,9 +121,9 @@ def _only_file(folder: Path) -> Path:
 
 def _data_files(folder: Path) -> list[Path]:
     """Files of a folder that each make it a data set."""
-    from refseg.data.coco import EXPRESSIONS
-    from refseg.data.jsonl import NAMES
-    from refseg.data.refer import split_by
+    from refseg.data.formats.coco import EXPRESSIONS
+    from refseg.data.formats.jsonl import NAMES
+    from refseg.data.formats.refer import split_by
 
     try:
         files = sorted(file for file in folder.iterdir() if file.is_file())
@@ -160,7 +134,7 @@ def _data_files(folder: Path) -> list[Path]:
 
 
 def _is_coco(path: Path) -> bool:
-    from refseg.data.coco import EXPRESSIONS
+    from refseg.data.formats.coco import EXPRESSIONS
 
     return path.name in EXPRESSIONS and path.with_name("instances.json").is_file()
 
@@ -178,9 +152,9 @@ def read_splits(
     Raises:
         ValueError: It is malformed.
     """
-    from refseg.data.coco import read_coco
-    from refseg.data.jsonl import read_jsonl
-    from refseg.data.refer import read_refer, split_by
+    from refseg.data.formats.coco import read_coco
+    from refseg.data.formats.jsonl import read_jsonl
+    from refseg.data.formats.refer import read_refer, split_by
 
     if images is not None and not images.is_dir():
         raise ValueError(f"{images}: no such folder; the folder of the images is accepted")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from refseg.weights import first_line, write_beside
+from refseg.files import first_line, write_beside
 
 _NAME = re.compile(r"step-(\d+)\.pt")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from refseg.data.index import Overlap
+from refseg.data.formats.regions import Overlap
 from refseg.presets import Preset
 from refseg.training.step import Precision
 

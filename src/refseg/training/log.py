@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from refseg.weights import write_text_beside
+from refseg.files import write_text_beside
 
 
 class Log:

@@ -19,11 +19,11 @@ from refseg import __version__
 from refseg.data.loader import TrainingBatches
 from refseg.data.mixture import TrainingData, open_training
 from refseg.encoders.tokenizer import Tokenizer
-from refseg.evaluation import evaluate
-from refseg.metrics import Scores
+from refseg.files import prepare_folder
 from refseg.predictor import Predictor
 from refseg.presets import Preset
-from refseg.pretrained import bare
+from refseg.scoring.evaluation import evaluate
+from refseg.scoring.metrics import Scores
 from refseg.training.checkpoint import (
     Checkpoint,
     RunState,
@@ -40,10 +40,11 @@ from refseg.training.log import Log, find_tensorboard
 from refseg.training.optim import make_optimiser, rate_at, set_rate
 from refseg.training.processes import Processes, find_processes
 from refseg.training.recompute import recompute_blocks
-from refseg.training.start import Start, fresh_start, start_from
 from refseg.training.step import Trainee, leaves_out, take_step
 from refseg.types import Batch
-from refseg.weights import Model, prepare_folder, recover_model, save_model
+from refseg.weights.pretrained import bare
+from refseg.weights.start import Start, fresh_start, start_from
+from refseg.weights.store import Model, recover_model, save_model
 
 Report = Callable[[int, int, dict[str, float]], None]
 Say = Callable[[str], None]

@@ -10,7 +10,7 @@ from rich.table import Table
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from refseg.data.refer import EXPECTED, NAMED
+from refseg.data.formats.refer import EXPECTED, NAMED
 from refseg.layers.neck import SentenceNorm
 from refseg.layers.switch_norm import SwitchNorm2d
 from refseg.methods import Segmenter

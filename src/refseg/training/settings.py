@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from refseg.presets import Preset
-from refseg.weights import config_from_dict
+from refseg.weights.store import config_from_dict
 
 PARTS = ("model", "input", "recipe")
 

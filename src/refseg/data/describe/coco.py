@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from refseg.data.coco import Annotation, read_instances
 from refseg.data.describe.scene import Scene, Thing
 from refseg.data.describe.words import clean
-from refseg.data.index import RawReference, Size
-from refseg.data.regions import parse_segmentation, rasterise
+from refseg.data.formats.coco import Annotation, read_instances
+from refseg.data.formats.regions import RawReference, Size, parse_segmentation, rasterise
 
 
 @dataclass(frozen=True)

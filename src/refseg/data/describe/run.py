@@ -14,7 +14,7 @@ from PIL import Image
 
 from refseg.data.describe.coco import Photo, Photos
 from refseg.data.describe.generate import LEAST, describe
-from refseg.data.rle import encode_rle
+from refseg.data.formats.rle import encode_rle
 from refseg.data.shapes.stream import Stream
 
 _TURNED = (5, 6, 7, 8)  # values of the EXIF orientation under which an image lies on its side

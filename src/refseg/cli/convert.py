@@ -1,0 +1,25 @@
+"""`refseg convert`: published checkpoints to model folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def convert(
+    method: Annotated[str, typer.Argument(help="lavt.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Published checkpoint.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the new model.")],
+    encoders: Annotated[
+        Path | None, typer.Option(help="Folder that holds bert-base-uncased with its tokenizer; else the hub is asked.")
+    ] = None,
+) -> None:
+    """Turn a published CHECKPOINT of METHOD into a model folder; nothing in the file is executed."""
+    from refseg.weights.convert.lavt import convert_lavt
+
+    if method != "lavt":
+        raise ValueError(f"method {method!r}: there is no converter; lavt is accepted")
+    found = convert_lavt(checkpoint, out, encoders)
+    typer.echo(f"{found['parameters'] / 1e6:.1f} M parameters, depths {found['depths']} -> {out}")

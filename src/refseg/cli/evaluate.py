@@ -1,0 +1,96 @@
+"""`refseg eval`: scores of a model, or of predictions, on a split."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from refseg.cli.options import (
+    DataOption,
+    DeviceOption,
+    ImagesOption,
+    JsonOption,
+    OverlapOption,
+    checked_overlap,
+    load_predictor,
+)
+from refseg.progress import ProgressBar
+
+
+def evaluate(
+    model: Annotated[
+        str | None, typer.Argument(help="Packaged name, folder, or user/name on the Hugging Face hub.")
+    ] = None,
+    data: DataOption = "refshapes",
+    split: Annotated[str, typer.Option(help="val, testA or testB; what the data set has.")] = "val",
+    images: ImagesOption = None,
+    overlap: OverlapOption = "union",
+    protocol: Annotated[
+        str, typer.Option(help="How masks are scored: original, lavt, cris, lisa, gres, or a FILE.json of your own.")
+    ] = "original",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for predictions.jsonl, report.json and report.html; resumes.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Score this predictions file, or folder of saved scores, instead of a MODEL.")
+    ] = None,
+    save_scores: Annotated[
+        bool, typer.Option("--save-scores", help="Keep 8-bit scores in OUT/scores; every protocol can score them.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many expressions.")] = None,
+    words: Annotated[
+        str, typer.Option(help="true; shuffled (of another image) or swapped (of another target): is the text read?")
+    ] = "true",
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images, and expressions, that MODEL sees at a time; 16 and 64 by default."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the 95 % intervals.")] = 0,
+    as_json: JsonOption = False,
+    device: DeviceOption = None,
+) -> None:
+    """Score MODEL on a split: oIoU, mIoU and P@X under a protocol, with intervals and by groups of expressions."""
+    from refseg.data.sets import open_data
+    from refseg.protocols import find_protocol
+    from refseg.scoring.report import Origin
+    from refseg.scoring.runs import evaluation_report, evaluation_table, predictions_report
+
+    if words not in ("true", "shuffled", "swapped"):
+        raise ValueError(f"--words {words!r}: unknown; accepted are true, shuffled, swapped")
+    if (model is None) == (predictions is None):
+        raise ValueError(f"MODEL {model!r} and --predictions {predictions}: exactly one of the two is accepted")
+    if predictions is not None and (limit is not None or words != "true" or save_scores):
+        raise ValueError("--predictions with --limit, --words or --save-scores: the file says what was asked; "
+                         "--data, --split, --protocol and --out are accepted")  # fmt: skip
+    if save_scores and out is None:
+        raise ValueError("--save-scores without --out: a folder to keep them in is needed; --out DIR is accepted")
+    chosen = find_protocol(protocol)
+    samples: Any = open_data(data, split, checked_overlap(overlap), images)
+    if getattr(samples, "endless", False) and limit is None and predictions is None:
+        raise ValueError(f"split {split!r}: endless; give --limit, or one of val, testA, testB")
+    command = shlex.join(["refseg", *sys.argv[1:]])
+    hide = as_json
+    if predictions is not None:
+        origin = Origin("unknown", data, split, "true", None, "predictions", {}, command, seed, overlap)
+        with ProgressBar("scoring", None, hidden=hide) as bar:
+            report = predictions_report(predictions, samples, origin, chosen, out, bar.advance)
+    else:
+        assert model is not None
+        predictor = load_predictor(model, device)
+        origin = Origin(model, data, split, words, limit, "model", predictor.model.training, command, seed, overlap)
+        with ProgressBar("evaluating", len(samples) if limit is None else None, hidden=hide) as bar:
+            sizes = {} if batch is None else {"images_per_batch": batch, "at_once": batch}
+            report = evaluation_report(predictor, samples, origin, chosen, out, save_scores, bar.advance, **sizes)
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    from rich.console import Console
+
+    Console(width=110).print(evaluation_table(report))
+    if out is not None:
+        typer.echo(f"report: {out / 'report.html'}")

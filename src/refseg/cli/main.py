@@ -1,0 +1,73 @@
+"""`refseg`: all commands, and what becomes of an error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from typing import Annotated
+
+import typer
+
+from refseg.cli import compare, convert, evaluate, models, segment, train
+from refseg.cli.data import app as data_app
+from refseg.cli.options import complain, last_line
+
+app = typer.Typer(
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    help="Referring image segmentation: an image and a sentence go in, the mask of that one object comes out.",
+)
+app.command()(segment.segment)
+app.command("eval")(evaluate.evaluate)
+for command in (compare.compare, train.train, convert.convert, models.models):
+    app.command()(command)
+app.add_typer(data_app, name="data")
+
+INTERRUPTED = 130  # the shell's code for Ctrl-C; typer returns it or raises, depending on its version
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from refseg import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Runs the command line; an error is one line on stderr and exit code 2, or a traceback with --debug."""
+    debug = "--debug" in sys.argv[1:]
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]  # it may stand anywhere
+    warnings.showwarning = lambda message, *_args, **_kwargs: complain(f"warning: {message}")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    stopped = ""
+    try:
+        code = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        code, stopped = INTERRUPTED, str(error)
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # of typer's own errors, whose classes are not public
+        full = isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)
+        if usage is None and not full and not isinstance(error, ValueError | OSError | FloatingPointError):
+            raise
+        if debug:
+            traceback.print_exc()
+        if said := usage() if usage else f"not enough memory ({last_line(error)})" if full else str(error):
+            complain(said)
+        sys.exit(2)
+    if code == INTERRUPTED and not os.environ.get("RANK", "0").strip("0"):  # of several processes the first
+        complain(f"interrupted {stopped}; what was written is kept".replace(" ;", ";"))
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,53 @@
+"""What several commands share: their options, and how they load and complain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ModelOption = Annotated[str, typer.Option(help="Packaged name, folder, or user/name on the Hugging Face hub.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; CUDA where there is one by default.")]
+DATA_HELP = (
+    "refshapes, refshapes+ or refshapesg; a folder or file in REFER, COCO, JSONL or CSV layout; or refcoco, refcoco+, "
+    "refcocog-umd, refcocog-google, refclef-unc, refclef-berkeley, grefcoco below the folder REFSEG_DATA."
+)
+DataOption = Annotated[str, typer.Option(help=DATA_HELP)]
+ImagesOption = Annotated[
+    Path | None, typer.Option(help="Folder of the images, where they are not in the data set's usual place.")
+]
+OverlapOption = Annotated[
+    str, typer.Option(help="Pixels under two parts of a mask: union, or background as LAVT has it (lavt).")
+]
+
+
+def checked_overlap(name: str) -> Any:
+    """One of the two ways to treat pixels under two parts of a mask.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if name not in ("union", "lavt"):
+        raise ValueError(f"--overlap {name!r}: unknown; accepted are union, lavt")
+    return name
+
+
+def load_predictor(model: str, device: str | None) -> Any:
+    """The predictor of a model, which is imported with torch only now."""
+    from refseg.predictor import Predictor
+
+    return Predictor.from_pretrained(model, device)
+
+
+def complain(message: str) -> None:
+    """One line on stderr; of an error that carries a worker's traceback, its last line."""
+    told = last_line(message) if "Traceback" in message else message.replace("\n", " ")
+    typer.echo(f"refseg: {told}", err=True)
+
+
+def last_line(message: object) -> str:
+    """The last line of what an error says, or its class."""
+    lines = str(message).strip().splitlines()
+    return lines[-1] if lines else type(message).__name__

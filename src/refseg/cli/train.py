@@ -1,0 +1,147 @@
+"""`refseg train`: training a preset, or the plan of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from refseg.cli.options import (
+    DeviceOption,
+    ImagesOption,
+    JsonOption,
+    OverlapOption,
+    checked_overlap,
+)
+from refseg.progress import ProgressBar
+
+
+def train(
+    preset: Annotated[str, typer.Argument(help="Name of a preset; `refseg models` lists them.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run: checkpoints, log, last and best weights.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="As for eval; refshapes for compact presets, which learn it, else needed. Given several times, all "
+            "are trained on, without any image of their val and test splits; val of the first chooses the best."
+        ),
+    ] = None,
+    images: ImagesOption = None,
+    overlap: OverlapOption = "union",
+    init: Annotated[
+        str | None, typer.Option(help="Start from the weights of this model: packaged name, folder, or user/name.")
+    ] = None,
+    encoders: Annotated[
+        Path | None, typer.Option(help="Folder with the published encoders; see the README for their names.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; the preset's by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data, instead of --steps.")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the preset: recipe.lr=1e-4, input.max_tokens=22, ..."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, order and expressions.")] = 0,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or fp16; what `accelerate launch` was told, else fp32.")
+    ] = None,
+    accumulate: Annotated[
+        int, typer.Option(min=1, help="Divide each step into so many parts, to need less memory.")
+    ] = 1,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Need less memory and a third more time.")
+    ] = False,
+    ema: Annotated[
+        float, typer.Option(min=0, max=1, help="Score and save averaged weights, with this decay; 0 for none.")
+    ] = 0.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+    keep: Annotated[int, typer.Option(min=1, help="How many checkpoints stay.")] = 2,
+    eval_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between evaluations on val; a pass over the data by default.")
+    ] = None,
+    eval_limit: Annotated[
+        int | None, typer.Option(min=1, help="Expressions of such an evaluation; all by default.")
+    ] = None,
+    eval_batch: Annotated[int, typer.Option(min=1, help="Images, and expressions, at a time in it.")] = 16,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 1,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write OUT/tensorboard.")] = False,
+    device: DeviceOption = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what training needs and what the paper reached; train nothing.")
+    ] = False,
+    gpu_memory: Annotated[
+        float | None, typer.Option(min=0.1, help="With --plan: GB of a GPU, for which --accumulate is worked out.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="With --plan: how many of them.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Train PRESET; the best and the last weights are models that every other command takes.
+
+    `accelerate launch -m refseg train ...` trains with several processes, one per GPU, on one machine or several.
+    """
+    from refseg.presets import get_preset
+    from refseg.training.settings import with_settings
+
+    chosen = with_settings(get_preset(preset), change or [])
+    how = _precision(precision)
+    if plan:
+        from refseg.data.mixture import open_training
+        from refseg.training.plan import plan_report, plan_table
+
+        items = (
+            open_training(data, chosen.recipe.expressions_per_image == 1, checked_overlap(overlap), images)
+            if data
+            else None
+        )
+        many = None if items is None or items.train.endless else len(items.train)
+        if epochs is not None:
+            raise ValueError(
+                f"--epochs {epochs} with --plan: --steps is accepted; the plan says how many epochs that is"
+            )
+        if steps is not None:
+            chosen = replace(chosen, recipe=replace(chosen.recipe, steps=steps))
+        report = plan_report(chosen, gpu_memory, gpus, how, gradient_checkpointing, many)
+        if as_json:
+            typer.echo(json.dumps(report))
+        else:
+            from rich.console import Console
+
+            Console(width=110).print(*plan_table(report))
+        return
+    if gpu_memory is not None or gpus != 1 or as_json:
+        raise ValueError("--gpu-memory, --gpus or --json without --plan: they say what is planned; --plan is accepted")
+    if out is None:
+        raise ValueError(f"preset {preset!r}: --out DIR with the folder of the run is needed")
+    if not data:
+        if not chosen.compact:
+            raise ValueError(f"preset {preset!r}: is trained on photos; --data with a data set or its folder is needed")
+        data = ["refshapes"]
+    from refseg.training.config import Run
+    from refseg.training.loop import train as train_run
+    from refseg.training.processes import find_processes
+
+    run = Run(
+        preset=chosen, data=tuple(data), out=out, steps=steps, epochs=epochs, seed=seed, save_every=save_every,
+        keep=keep, eval_every=eval_every, eval_limit=eval_limit, eval_batch=eval_batch, workers=workers, device=device,
+        encoders=encoders, images=images, overlap=checked_overlap(overlap), init=init, precision=how,
+        accumulate=accumulate, recompute=gradient_checkpointing, ema=ema, tensorboard=tensorboard,
+    )  # fmt: skip
+    with find_processes(device) as team:
+        with ProgressBar("training", None, hidden=not team.main) as bar:
+            train_run(run, resume, bar.at, lambda message: typer.echo(message, err=True), team)
+        if team.main:
+            typer.echo(f"trained; the weights are in {out / 'best'} and {out / 'last'}")
+
+
+def _precision(name: str | None) -> Any:
+    """What is asked for, or what `accelerate launch --mixed_precision` put into the environment."""
+    chosen = name or os.environ.get("ACCELERATE_MIXED_PRECISION", "no").replace("no", "fp32")
+    if chosen not in ("fp32", "bf16", "fp16"):
+        raise ValueError(f"--precision {chosen!r}: unknown; accepted are fp32, bf16, fp16")
+    return chosen

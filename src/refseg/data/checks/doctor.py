@@ -1,0 +1,393 @@
+"""Looks over a folder of data sets and says what is wrong with them, before a training run or a table of results does.
+
+Every set is read by the code that reads it for training, whatever its format; nothing is changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refseg.data.checks.leakage import Images, TrainList, find_leaks, image_names, read_list
+from refseg.data.formats.coco import EXPRESSIONS
+from refseg.data.formats.entries import Entry
+from refseg.data.formats.images import read_image
+from refseg.data.formats.jsonl import NAMES
+from refseg.data.formats.refer import EXPECTED, PRINTED, data_name, split_by
+from refseg.data.formats.regions import RawReference, Region, Size, rasterise, read_mask, region_size
+from refseg.data.sets import read_splits
+
+EXAMPLES = 5
+# Longest sequences that the papers' models read, in tokens with both ends: with BERT those of the LAVT family, with
+# CLIP those of the CRIS family on RefCOCO(+), on RefCOCOg, and JMCELN's.
+LIMITS: Mapping[str, tuple[int, ...]] = {"BERT": (20,), "CLIP": (17, 22, 30)}
+_SLACK = 1.5  # pixels: annotation tools put a corner on or just beyond the border
+# Published splits that share images, and why that is known.
+_SHARING: Mapping[str, str] = {
+    "refcocog-google": "its authors split objects, not images",
+    "refcoco-google": "its authors split objects, not images",
+    "refclef-unc": "the published splits must share some, as together they count more images than the data set has",
+}
+_NEARLY = 0.01  # share by which the sentences of a split may differ from what papers print
+
+ORIGINALS: Mapping[str, str] = {
+    "refcoco": "https://github.com/lichengunc/refer (annotations), https://cocodataset.org (photos: train2014)",
+    "refcoco+": "https://github.com/lichengunc/refer (annotations), https://cocodataset.org (photos: train2014)",
+    "refcocog": "https://github.com/lichengunc/refer (annotations), https://cocodataset.org (photos: train2014)",
+    "refclef": "https://github.com/lichengunc/refer (annotations; photos: saiapr_tc-12)",
+    "grefcoco": "https://github.com/henghuiding/gRefCOCO (annotations), https://cocodataset.org (photos: train2014)",
+}
+
+# What can be found: severity, and what it means.
+FINDINGS: Mapping[str, tuple[str, str]] = {
+    "no data": ("error", "no data set was found"),
+    "missing files": ("error", "a data set's folder lacks one of its files"),
+    "unreadable files": ("error", "the file cannot be read as what its name says"),
+    "unreadable rows": ("error", "the row is malformed and was left out"),
+    "unexpected counts": ("error", "not as many references, sentences or images as the published split has"),
+    "unconfirmed counts": ("warning", "not nearly as many sentences as papers print for the split"),
+    "missing images": ("error", "the annotated image is not there"),
+    "unreadable images": ("error", "the image is damaged or no image"),
+    "images of another size": ("error", "the image is not of the size that was annotated"),
+    "unreadable masks": ("error", "the mask cannot be drawn"),
+    "masks of another size": ("error", "the mask is not of the image's size"),
+    "masks outside images": ("error", "an outline leaves the image by more than a pixel"),
+    "empty masks": ("error", "a mask is given and has no pixel"),
+    "overlapping parts": ("warning", "parts of a mask overlap: code that keeps pixels equal to 1 cuts holes there"),
+    "empty expressions": ("error", "an expression without a word"),
+    "ambiguous expressions": ("warning", "the same words about different objects of an image"),
+    "repeated expressions": ("warning", "the same words about the same object more than once"),
+    "long expressions": ("warning", "longer than a model reads; the end is cut off"),
+    "images shared by train and test": ("error", "images of the training split are also in a split that is scored"),
+    "images shared by scored splits": ("warning", "two splits that are scored share images"),
+    "images shared with another set": (
+        "warning",
+        "training on the one set shows images on which the other is scored; to train on both, `refseg train --data A "
+        "--data B` takes every val and test image out, and `refseg data check --train-list FILE` checks what another "
+        "model was trained on",
+    ),
+    "images on the training list": ("error", "images of the list are in a split that is scored"),
+}
+
+
+@dataclass
+class Finding:
+    """One thing that is wrong in one place.
+
+    Attributes:
+        name: A key of `FINDINGS`.
+        severity: "error" or "warning".
+        where: The data set, with its split where there is one.
+        says: What it means.
+        count: How often.
+        examples: Up to `EXAMPLES` identifiers.
+    """
+
+    name: str
+    severity: str
+    where: str
+    says: str
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """What was looked at and what was found.
+
+    Attributes:
+        root: The folder.
+        sets: Name, file and counts by split of every data set.
+        findings: What is wrong, errors first.
+        tokens: How lengths were measured.
+        skipped: What was not looked at.
+    """
+
+    root: str
+    sets: list[dict[str, Any]]
+    findings: list[Finding]
+    tokens: str
+    skipped: list[str]
+
+    def count(self, severity: str) -> int:
+        """Number of findings of a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def summary(self) -> dict[str, Any]:
+        """Everything as plain data."""
+        return asdict(self) | {"errors": self.count("error"), "warnings": self.count("warning")}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How the length of sentences is measured.
+
+    Attributes:
+        name: What measures, for the report.
+        lengths: Sentences to their numbers of tokens, both ends included.
+        limits: Names of text encoders, keys of `LIMITS`, that read what it produces.
+    """
+
+    name: str
+    lengths: Callable[[Sequence[str]], Sequence[int]]
+    limits: Collection[str]
+
+
+def words_and_signs(sentences: Sequence[str]) -> list[int]:
+    """The least number of tokens: one for every word and every sign (rare words take several), and the two ends."""
+    return [len("".join(c if c.isalnum() else f" {c} " for c in sentence).split()) + 2 for sentence in sentences]
+
+
+WORDS = Measure(
+    "words and signs, the least a tokenizer makes of them (give one with --tokenizer)", words_and_signs, LIMITS
+)
+
+
+def check(
+    root: Path,
+    fast: bool = False,
+    measure: Measure = WORDS,
+    train_list: Path | None = None,
+    progress: Callable[[str], object] = lambda what: None,
+) -> Report:
+    """Looks over all data sets in and below a folder.
+
+    Args:
+        root: A folder, or the file of one data set.
+        fast: Leave the images unopened.
+        measure: Counts tokens.
+        train_list: A file with an image's name or path in every line, of images that something is trained on. It then
+            decides what is a leak between sets, instead of the sets' own training splits.
+        progress: Is told what is looked at.
+
+    Raises:
+        ValueError: `root` is not there, or the list cannot be read.
+    """
+    if not root.exists():
+        raise ValueError(f"{root}: no such folder; a folder with data sets, or the file of one, is accepted")
+    return _Doctor(root, fast, measure, progress).check(read_list(train_list) if train_list else None)
+
+
+def find_sources(root: Path) -> tuple[list[Path], list[Path]]:
+    """Files of data sets in and below a folder, and folders of known sets that lack theirs."""
+    if root.is_file():
+        return [root], []
+    sources, lacking = [], []
+    seen: set[str] = set()
+    for folder, below, files in os.walk(root, followlinks=True):  # sets and photos are often links
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()  # a link back up
+            continue
+        seen.add(real)
+        below.sort()
+        here = [Path(folder, name) for name in sorted(files)]
+        found = [path for path in here if split_by(path) is not None or path.name in NAMES]
+        if "instances.json" in files:
+            found += [path for path in here if path.name in EXPRESSIONS]
+        sources += found
+        if not found and Path(folder).name in ORIGINALS and "instances.json" in files:
+            lacking.append(Path(folder))
+    return sources, lacking
+
+
+class _Doctor:
+    def __init__(self, root: Path, fast: bool, measure: Measure, progress: Callable[[str], object]) -> None:
+        self._root, self._fast, self._measure, self._progress = root, fast, measure, progress
+        self._found: dict[tuple[str, str], Finding] = {}
+        self._opened: dict[Path, tuple[str | None, Size | None]] = {}  # of every image: what is wrong, and its size
+        self._unchecked = 0
+
+    def check(self, listed: TrainList | None) -> Report:
+        sources, lacking = find_sources(self._root)
+        for folder in lacking:
+            self._add("missing files", str(folder), "refs(*).p", f"; described at {ORIGINALS[folder.name]}")
+        if not sources:
+            described = "; ".join(f"{name}: {place}" for name, place in ORIGINALS.items())
+            self._add("no data", str(self._root), str(self._root), f"; the originals are described at {described}")
+        sets, images = [], []
+        for source in sources:
+            problems: list[str] = []
+            try:
+                splits = read_splits(source, problems=problems)
+            except ValueError as error:
+                self._rows(source, problems)
+                if split_by(source) is not None and not source.with_name("instances.json").is_file():
+                    place = ORIGINALS.get(source.parent.name)
+                    described = f"; described at {place}" if place else ""
+                    self._add("missing files", str(source.parent), "instances.json", described)
+                else:
+                    self._add("unreadable files", str(source), str(source), f": {error}")
+                continue
+            self._rows(source, problems)
+            name = data_name(source) if split_by(source) is not None else self._below(source)
+            counts = {split: _counts(entries) for split, entries in splits.items()}
+            sets.append({"name": name, "file": str(source), "splits": counts})
+            self._expected(source, name, counts)
+            for split, entries in splits.items():
+                self._progress(f"{name} {split}")
+                self._split(source, f"{name} {split}", entries)
+                names = image_names(entries, contents=not self._fast)
+                images.append(Images(name, split, names, self._root if self._root.is_dir() else self._root.parent))
+        self._leaks(images, listed)
+        order = {"error": 0, "warning": 1}
+        findings = sorted(self._found.values(), key=lambda finding: order[finding.severity])
+        skipped = ["images were not opened, and copies under other names not looked for (--fast)"] if self._fast else []
+        if self._unchecked:
+            skipped.append(f"{self._unchecked} masks of images of unknown size were not drawn")
+        return Report(str(self._root), sets, findings, self._measure.name, skipped)
+
+    def _rows(self, source: Path, problems: Sequence[str]) -> None:
+        for problem in problems:
+            self._add("unreadable rows", str(source), problem.removeprefix(f"{source}: "))
+
+    def _below(self, source: Path) -> str:
+        return str(source.relative_to(self._root)) if source != self._root else source.name
+
+    def _add(self, name: str, where: str, example: str, more: str = "", count: int = 1) -> None:
+        severity, says = FINDINGS[name]
+        finding = self._found.setdefault((name, where + more), Finding(name, severity, where, says + more))
+        finding.count += count
+        if len(finding.examples) < EXAMPLES:
+            finding.examples.append(example)
+
+    def _expected(self, source: Path, name: str, counts: Mapping[str, Mapping[str, int]]) -> None:
+        by = split_by(source)
+        which = (source.absolute().parent.name, by or "")
+        if source.name not in (f"refs({by}).p", f"refs({by}).json"):
+            return
+        for split, sentences in PRINTED.get(which, {}).items():
+            found = counts.get(split, {"sentences": 0})["sentences"]
+            if abs(found - sentences) > _NEARLY * sentences:
+                self._add("unconfirmed counts", name, f"{split}: {found} sentences, papers print {sentences}")
+        published = EXPECTED.get(which)
+        if published is None:
+            return
+        for split in dict.fromkeys((*published, *counts)):
+            wanted = published.get(split, (0, 0, 0))
+            there = counts.get(split, {"references": 0, "sentences": 0, "images": 0})
+            for (what, given), number in zip(there.items(), wanted, strict=True):
+                if number is not None and given != number:
+                    self._add("unexpected counts", name, f"{split}: {given} {what} instead of {number}")
+
+    def _split(self, source: Path, where: str, entries: Sequence[Entry]) -> None:
+        described = ORIGINALS.get(source.absolute().parent.name)
+        for entry in entries:
+            problem, size = self._image(entry.file)
+            if problem == "missing images":
+                self._add(problem, where, str(entry.file), f"; described at {described}" if described else "")
+            elif problem is not None:
+                self._add(problem, where, str(entry.file))
+            if size is not None and entry.size is not None and size != entry.size:
+                self._add("images of another size", where, f"{entry.file}: {_named(size)}, not {_named(entry.size)}")
+            for reference in entry.references:
+                self._mask(where, reference, entry.size or size)
+            self._sentences(where, entry)
+        self._lengths(where, entries)
+
+    def _image(self, file: Path) -> tuple[str | None, Size | None]:
+        if file not in self._opened:
+            problem, size = None, None
+            if not file.is_file():
+                problem = "missing images"
+            elif not self._fast:
+                try:
+                    height, width = read_image(file).shape[:2]
+                    size = height, width
+                except ValueError:
+                    problem = "unreadable images"
+            self._opened[file] = problem, size
+        return self._opened[file]
+
+    def _mask(self, where: str, reference: RawReference, size: Size | None) -> None:
+        if not reference.regions:
+            return  # nothing is referred to
+        try:
+            sizes = [_own_size(region) for region in reference.regions]
+            size = size or next((own for own in sizes if own is not None), None)
+            if size is None:
+                self._unchecked += 1
+                return
+            if any(own not in (None, size) for own in sizes):
+                self._add("masks of another size", where, reference.ref_id)
+                return
+            union, once = rasterise(reference, size), rasterise(reference, size, "lavt")
+        except ValueError:
+            self._add("unreadable masks", where, reference.ref_id)
+            return
+        if any(_outside(polygon, size) for region in reference.regions for polygon in region.polygons or ()):
+            self._add("masks outside images", where, reference.ref_id)
+        if not union.any():
+            self._add("empty masks", where, reference.ref_id)
+        if not np.array_equal(union, once):
+            self._add("overlapping parts", where, reference.ref_id)
+
+    def _sentences(self, where: str, entry: Entry) -> None:
+        meant: dict[str, dict[int, int]] = {}
+        for expression in entry.expressions:
+            text = " ".join(expression.text.lower().split())
+            if not any(c.isalnum() for c in text):
+                self._add("empty expressions", where, expression.sent_id)
+                continue
+            seen = meant.setdefault(text, {})
+            if seen and expression.reference not in seen:
+                self._add("ambiguous expressions", where, f"{expression.sent_id} {text!r}")
+            elif expression.reference in seen:
+                self._add("repeated expressions", where, f"{expression.sent_id} {text!r}")
+            seen[expression.reference] = 1
+
+    def _lengths(self, where: str, entries: Sequence[Entry]) -> None:
+        expressions = [expression for entry in entries for expression in entry.expressions]
+        lengths = self._measure.lengths([expression.text for expression in expressions]) if expressions else []
+        for encoder in self._measure.limits:
+            for limit in LIMITS[encoder]:
+                for expression, length in zip(expressions, lengths, strict=True):
+                    if length > limit:
+                        more = f" ({encoder}, {limit} tokens)"
+                        self._add("long expressions", where, f"{expression.sent_id} ({length})", more)
+
+    def _leaks(self, images: Sequence[Images], listed: TrainList | None) -> None:
+        for leak in find_leaks(images):
+            one, two = leak.one, leak.two
+            if listed is not None and leak.kind == "images shared with another set":
+                continue  # the list says what is trained on
+            where = f"{one.data} {one.split}, {two.data} {two.split}"
+            for example in leak.shared:
+                self._add(leak.kind, where, example)
+            if one.data in _SHARING and leak.kind == "images shared by train and test":
+                finding = self._found[leak.kind, where]
+                finding.severity, finding.says = "warning", f"{finding.says}; {_SHARING[one.data]}"
+        for split in images:
+            if listed is not None and not split.trained:
+                for example in split.on_list(listed):
+                    self._add("images on the training list", f"{split.data} {split.split}", example)
+
+
+def _counts(entries: Sequence[Entry]) -> dict[str, int]:
+    return {
+        "references": sum(len(entry.references) for entry in entries),
+        "sentences": sum(len(entry.expressions) for entry in entries),
+        "images": len(entries),
+    }
+
+
+def _own_size(region: Region) -> Size | None:
+    if region.file is None:
+        return region_size(region)
+    height, width = read_mask(region.file).shape
+    return height, width
+
+
+def _outside(polygon: np.ndarray, size: Size) -> bool:
+    """Whether an outline x, y, x, y, ... leaves an image of size (H, W)."""
+    points = polygon.reshape(-1, 2)
+    return bool((points < -_SLACK).any() or (points > np.array([size[1], size[0]]) + _SLACK).any())
+
+
+def _named(size: Size) -> str:
+    return f"{size[1]}x{size[0]}"

@@ -1,0 +1,118 @@
+"""The report as plain data: what `--json` prints and report.json holds. Numbers are fractions of 1."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from refseg import __version__
+from refseg.data.checks.identity import DataIdentity
+from refseg.protocols import STANDARD, Protocol, protocol_from_dict
+from refseg.scoring.bootstrap import RESAMPLES, intervals
+from refseg.scoring.breakdown import breakdowns, outcomes
+from refseg.scoring.metrics import Scored, Scores
+
+COLUMNS = tuple(field.name for field in fields(Scored))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the numbers of a report come from.
+
+    Attributes:
+        model: Name of the model.
+        data: Name or folder of the data set, as it was given.
+        split: Which split.
+        words: "true", "shuffled" or "swapped".
+        limit: At most this many expressions were asked.
+        source: "model", "predictions" or "scores": what was scored.
+        training: How the model's weights came to be, if known.
+        command: The command that was given.
+        seed: Of the resamples and of ties among the pictures.
+        overlap: What became of pixels that two parts of a target cover; see `refseg.data.formats.regions.rasterise`.
+        identity: Which data set that is; None where only `data` is known.
+    """
+
+    model: str
+    data: str
+    split: str
+    words: str
+    limit: int | None
+    source: str
+    training: dict[str, Any]
+    command: str
+    seed: int = 0
+    overlap: str = "union"
+    identity: DataIdentity | None = None
+
+
+def make_report(
+    scores: Scores, took: dict[str, float], origin: Origin, baselines: dict[str, Scores], resamples: int = RESAMPLES
+) -> dict[str, Any]:
+    """Everything a report says but its pictures and its single expressions."""
+    protocol = scores.protocol
+    names = list(dict.fromkeys((*STANDARD, *protocol.metrics)))
+    report: dict[str, Any] = {
+        "model": origin.model,
+        **(origin.identity or DataIdentity(origin.data, origin.data)).as_dict(),
+        "split": origin.split,
+        "protocol": protocol.name,
+        "protocol_line": protocol.line,
+        "protocol_fields": protocol.as_dict(),
+        "words": origin.words,
+        "overlap": origin.overlap,
+        "limit": origin.limit,
+        "images": took["images"],
+        "expressions": took["expressions"],
+        **scores.summary(),
+        "published": scores.published(),
+        "intervals": intervals(scores, names, origin.seed, resamples),
+        **breakdowns(scores),
+        "outcomes": outcomes(scores),
+        "baselines": {
+            name: {"expressions": len(found.pairs), **found.summary(), "by_kind": found.by_kind()}
+            for name, found in baselines.items()
+        },
+        "source": origin.source,
+        "seconds": round(took["seconds"], 2),
+        "rate": round(took["rate"], 2),
+        "training": origin.training,
+        "seed": origin.seed,
+        "resamples": resamples,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": origin.command,
+        "version": __version__,
+    }
+    if "rounding" in took:
+        report["rounding"] = took["rounding"]
+    return report
+
+
+def with_results(report: dict[str, Any], scores: Scores) -> dict[str, Any]:
+    """The report with a row for every expression, from which it can be compared with another."""
+    rows = [[getattr(pair, name) for name in COLUMNS] for pair in scores.pairs]
+    return report | {"results": {"columns": list(COLUMNS), "rows": rows}}
+
+
+def read_report(path: Path) -> tuple[dict[str, Any], Scores]:
+    """Reads an evaluation's folder, or its report.json.
+
+    Raises:
+        ValueError: There is no report, or it has no row for every expression.
+    """
+    file = path / "report.json" if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(f"{path}: no report.json; a folder that `refseg eval --out` wrote is accepted")
+    try:
+        report = {"overlap": "union"} | json.loads(file.read_text(encoding="utf-8"))
+        protocol: Protocol = protocol_from_dict(report["protocol_fields"])
+        columns = report["results"]["columns"]
+        pairs = [Scored(**dict(zip(columns, row, strict=True))) for row in report["results"]["rows"]]
+        for name in ("model", "data", "split", "words", "limit"):
+            report[name]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file}: not a report of `refseg eval --out` ({error!r})") from error
+    return report, Scores(pairs, protocol)

@@ -1,0 +1,292 @@
+"""What the commands say: plain data for `--json`, and tables of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from refseg.data.checks.identity import identify, same_data, stated_identity
+from refseg.data.questions import Question, asked_of
+from refseg.data.transforms import InputConfig
+from refseg.files import prepare_folder, write_text_beside
+from refseg.predictor import AT_ONCE, Predictor
+from refseg.presets import presets
+from refseg.protocols import STANDARD, Protocol
+from refseg.scoring.cases import draw_cases
+from refseg.scoring.evaluation import IMAGES_PER_BATCH, Answer, evaluate, evaluate_baselines
+from refseg.scoring.metrics import Scored, Scores
+from refseg.scoring.predictions import PredictionFile, PredictionWriter, make_header, read_header, score_predictions
+from refseg.scoring.report import Origin, make_report, with_results
+from refseg.scoring.report_page import make_page
+from refseg.scoring.saved_scores import SavedScores, score_saved
+from refseg.types import Sample, Samples
+from refseg.weights.store import DEFAULT_MODEL, PACKAGED, packaged_models
+
+Progress = Callable[[int], None] | None
+
+
+def evaluation_report(
+    predictor: Predictor,
+    data: Samples,
+    origin: Origin,
+    protocol: Protocol,
+    out: Path | None = None,
+    save_scores: bool = False,
+    progress: Progress = None,
+    images_per_batch: int = IMAGES_PER_BATCH,
+    at_once: int = AT_ONCE,
+) -> dict[str, Any]:
+    """Scores a model and, where the data set has them, its guessers.
+
+    Args:
+        predictor: The model.
+        data: The split.
+        origin: What is asked, and in whose name.
+        protocol: How masks are made and compared.
+        out: Folder of predictions.jsonl, report.json and report.html; an evaluation that was stopped goes on there.
+        save_scores: Also keep 8-bit scores in `out`/scores.
+        progress: Called with the number of images done since the last call.
+        images_per_batch: How many images the model sees at a time.
+        at_once: How many expressions it answers at a time.
+
+    Raises:
+        ValueError: `out` holds another evaluation.
+    """
+    words: Any = origin.words
+    origin = replace(origin, identity=identify(origin.data, data))
+    run = partial(evaluate, predictor, data, origin.limit, words, images_per_batch, progress, protocol, at_once=at_once)
+    if out is None:
+        scores, took = run()
+        return make_report(scores, took, origin, _guessers(data, origin, protocol, predictor.model.input))
+    prepare_folder(out)
+    assert origin.identity is not None
+    header = make_header(predictor, origin.model, origin.identity, origin.split, words, origin.limit, protocol)
+    _refuse_other(out / "predictions.jsonl", header)
+    writer = PredictionWriter(out / "predictions.jsonl", header)
+    saved = SavedScores(out / "scores", _scores_header(header, predictor.model.input)) if save_scores else None
+
+    def known(question: Question) -> list[np.ndarray] | None:
+        return None if saved is not None and not saved.has(question) else writer.known(question)
+
+    def keep(question: Question, answer: Answer) -> None:
+        if saved is not None:
+            saved.keep(question, answer)
+        writer.keep(question, answer)
+
+    try:
+        scores, took = run(known=known, keep=keep)
+        writer.finish()
+    finally:
+        writer.close()
+    return _written(scores, took, origin, data, PredictionFile(writer.path), predictor.model.input, out)
+
+
+def _refuse_other(path: Path, header: dict[str, Any]) -> None:
+    """Makes sure that nothing of another evaluation is overwritten.
+
+    Raises:
+        ValueError: The file holds the predictions of another model, or of another question.
+    """
+    if not path.is_file():
+        return
+    there = read_header(path)
+    differ = [name for name in header if there.get(name) != header[name]]
+    if differ:
+        raise ValueError(
+            f"{path.parent}: holds predictions of {there.get('model')!r} that differ in {', '.join(differ)}; "
+            "a new folder is accepted, or the one of the same evaluation"
+        )
+
+
+def predictions_report(
+    path: Path, data: Samples, origin: Origin, protocol: Protocol, out: Path | None = None, progress: Progress = None
+) -> dict[str, Any]:
+    """Scores a predictions file, or a folder of saved scores, on the split it is about; see `evaluation_report`.
+
+    Raises:
+        ValueError: They are about another data set or split, or do not fit the split; names the difference.
+    """
+    origin = replace(origin, identity=identify(origin.data, data))
+    if path.is_dir():
+        saved = SavedScores(path)
+        header, config = saved.header, saved.config
+        stated = _stated(origin, header, "scores")
+        scores, took = score_saved(saved, data, protocol, progress)
+        return _written(scores, took, stated, data, saved, config, out)
+    file = PredictionFile(path)
+    stated = _stated(origin, file.header, "predictions")
+    scores, took = score_predictions(file, data, protocol, stated.limit, progress)
+    return _written(scores, took, stated, data, file, file.config(), out)
+
+
+def _stated(origin: Origin, header: dict[str, Any], source: str) -> Origin:
+    """The origin of a report on what a header describes.
+
+    Raises:
+        ValueError: It is about another data set or split, or states what cannot be.
+    """
+    made_on = stated_identity(header)
+    if made_on is not None and origin.identity is not None and not same_data(made_on, origin.identity):
+        raise ValueError(f"--data {origin.data!r}: the predictions were made on {made_on.data!r}"
+                         f"{f' ({made_on.data_file})' if made_on.data_file else ''}; that data set, by whatever name "
+                         "or path, is accepted")  # fmt: skip
+    if header.get("split", origin.split) != origin.split:
+        raise ValueError(
+            f"--split {origin.split!r}: the predictions were made on {header['split']!r}; that is accepted"
+        )
+    limit, words = header.get("limit"), header.get("words", "true")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise ValueError(f"predictions with the limit {limit!r}: a number of expressions from 1, or none, is accepted")
+    if words not in ("true", "shuffled", "swapped"):
+        raise ValueError(f"predictions with the words {words!r}: true, shuffled or swapped is accepted")
+    return replace(origin, source=source, model=str(header.get("model", "unknown")), words=words, limit=limit)
+
+
+def _scores_header(header: dict[str, Any], config: InputConfig) -> dict[str, Any]:
+    names = ("format", "model", "sha256", "data", "data_name", "data_file", "split", "words", "limit")
+    kept = {name: header[name] for name in names}
+    return kept | {"input": {"size": list(config.size), "resize": config.resize}}
+
+
+def _guessers(data: Any, origin: Origin, protocol: Protocol, config: InputConfig | None) -> dict[str, Scores]:
+    return evaluate_baselines(data, origin.limit, protocol, config) if hasattr(data, "baselines") else {}
+
+
+def _written(
+    scores: Scores,
+    took: dict[str, float],
+    origin: Origin,
+    data: Samples,
+    source: PredictionFile | SavedScores,
+    config: InputConfig | None,
+    out: Path | None,
+) -> dict[str, Any]:
+    """The report, after its files have been written if there is a folder for them."""
+    report = make_report(scores, took, origin, _guessers(data, origin, scores.protocol, config))
+    if out is None:
+        return report
+    prepare_folder(out)
+
+    def mask_of(pair: Scored, sample: Sample) -> tuple[str, np.ndarray]:
+        if isinstance(source, PredictionFile):
+            text = sample.expressions[pair.number].text
+            return str(source.row(pair.sent_id).get("expression", text)), source.mask(pair.sent_id)
+        numbers = [i.number for i in scores.pairs if i.index == pair.index]
+        words: Any = origin.words
+        texts = asked_of(data, pair.index, words)
+        question = Question(pair.index, sample, numbers, [texts[i] for i in numbers])
+        return texts[pair.number], source.masks(question, scores.protocol)[numbers.index(pair.number)]
+
+    cases = draw_cases(scores, data, mask_of, config, origin.seed)
+    text = json.dumps(with_results(report, scores)) + "\n"
+    write_text_beside(out / "report.json", text)
+    write_text_beside(out / "report.html", make_page(report, cases))
+    return report
+
+
+def evaluation_table(report: dict[str, Any]) -> Table:
+    """The report as a table, in percent: the model with its intervals, groups of expressions, and the guessers."""
+    where = f"{report['model']} on {report['data']} {report['split']}"
+    table = Table(title=escape(f"{where}, protocol {report['protocol']}, percent"))
+    table.add_column("")
+    table.add_column("expressions", justify="right")
+    for metric in STANDARD:
+        table.add_column(metric, justify="right")
+
+    def row(name: str, numbers: dict[str, Any], count: int | str) -> None:
+        shown = (f"{100 * numbers[metric]:.2f}" if metric in numbers else "" for metric in STANDARD)
+        table.add_row(escape(name), str(count), *shown)
+
+    row("all" if report["words"] == "true" else f"words {report['words']}", report, report["expressions"])
+    for i, end in enumerate(("from", "to")):
+        row(f"  95 % {end}", {name: interval[i] for name, interval in report["intervals"].items()}, "")
+    for group in ("by_kind", "by_length", "by_size", "by_same_category"):
+        table.add_section()
+        for name, numbers in report[group].items():
+            row(f"  {name}" + (" of its category" if group == "by_same_category" else ""), numbers,
+                numbers["expressions"])  # fmt: skip
+    table.add_section()
+    for guesser, numbers in report["baselines"].items():
+        row(f"{guesser} (true words)" if report["words"] != "true" else guesser, numbers, numbers["expressions"])
+    loss = " + ".join(report["training"].get("loss", ["unknown"]))
+    other = [f"{name} {100 * x:.2f}" for name, x in report["published"].items() if name not in STANDARD]
+    failures = ", ".join(f"{name} {count}" for name, count in report["outcomes"].items() if count)
+    lines = [
+        f"{report['images']} images, {report['seconds']} s, {report['rate']:.1f} expressions/s; "
+        f"trained with the loss {loss}",
+        f"protocol {report['protocol_line']}",
+        *([f"as {report['protocol']} names it: {', '.join(other)}"] if other else []),
+        *(
+            [f"from 8-bit scores: log-odds x off by about {report['rounding']:.4f} sqrt(x² + 1) at most"]
+            if "rounding" in report
+            else []
+        ),
+        failures,
+    ]
+    table.caption = escape("\n".join(lines))
+    return table
+
+
+def models_report() -> dict[str, Any]:
+    """Packaged models with how they were trained, and all presets with their switches and the papers' scores."""
+    packaged = []
+    for name in packaged_models():
+        config = json.loads((PACKAGED / name / "config.json").read_text(encoding="utf-8"))
+        packaged.append(
+            {
+                "name": name,
+                "method": config["method"],
+                "default": name == DEFAULT_MODEL,
+                "bytes": (PACKAGED / name / "model.safetensors").stat().st_size,
+                "training": config["training"],
+            }
+        )
+    listed = [
+        {
+            "name": preset.name,
+            "method": preset.method,
+            "source": preset.source,
+            "scores": dict(preset.scores),
+            "note": preset.note,
+            "steps": preset.recipe.steps,
+            "switches": asdict(preset.model),
+        }
+        for preset in presets().values()
+    ]
+    return {"packaged": packaged, "presets": listed}
+
+
+def models_table(report: dict[str, Any]) -> list[Table]:
+    """The same as two tables."""
+    packaged = Table(title="models with weights in the package")
+    for column in ("model", "method", "trained on", "steps", "loss", "mIoU % on the first of val"):
+        packaged.add_column(column)
+    for entry in report["packaged"]:
+        training = entry["training"]
+        miou = 100 * training["val"]["mIoU"]
+        name = entry["name"] + (" (default)" if entry["default"] else "")
+        loss = " + ".join(training["loss"])
+        packaged.add_row(
+            name,
+            entry["method"],
+            training["data"],
+            str(training["steps"]),
+            loss,
+            f"{miou:.1f} ({training['val']['expressions']})",
+        )
+    known = Table(title="presets for `refseg train`")
+    for column in ("preset", "from", "score of the paper, %"):
+        known.add_column(column)
+    for entry in report["presets"]:
+        main = (item for item in entry["scores"].items() if not item[0].split()[-1].startswith("P@"))
+        first = next(main, None)
+        known.add_row(entry["name"], entry["source"], f"{first[1]} {first[0]}" if first else "")
+    return [packaged, known]

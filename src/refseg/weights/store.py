@@ -1,0 +1,267 @@
+"""Models on disk: write, find, check the hash, load strictly.
+
+A model is a folder with config.json, model.safetensors and tokenizer.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import types
+import typing
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from refseg.data.transforms import InputConfig
+from refseg.encoders.tokenizer import Tokenizer
+from refseg.files import first_line, flush_folder, hash_of, write_beside, write_text_beside
+from refseg.methods import METHODS, Segmenter
+
+PACKAGED = Path(__file__).parents[1] / "packaged"
+DEFAULT_MODEL = "lgformer-shapes"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A method with its weights and all it needs to answer.
+
+    Attributes:
+        name: The preset it was made from, or the name it was asked for by.
+        method: Key of `refseg.methods.METHODS`.
+        network: The method itself.
+        input: What it wants to see.
+        tokenizer: Turns sentences into its token ids.
+        training: How its weights came to be (steps, data, scores), as stored.
+        sha256: Hash of its weights file; empty while it has none.
+    """
+
+    name: str
+    method: str
+    network: Segmenter
+    input: InputConfig
+    tokenizer: Tokenizer
+    training: dict[str, Any]
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses a tokenizer whose ids the network does not know.
+
+        Raises:
+            ValueError: Its vocabulary is larger, or sentences may be longer, than the text encoder takes.
+        """
+        rows, positions = self.network.text_encoder.config.vocab, self.network.text_encoder.config.positions
+        if self.tokenizer.size > rows or self.input.max_tokens > positions:
+            given = f"the tokenizer has {self.tokenizer.size} entries and the input {self.input.max_tokens} tokens"
+            raise ValueError(f"{self.name}: {given}; the text encoder takes {rows} and {positions}")
+
+
+def packaged_models() -> list[str]:
+    """Names of the models whose weights ship with the package."""
+    return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
+
+
+def config_from_dict(kind: Any, data: Any, where: str = "config") -> Any:
+    """Rebuilds a (nested) config dataclass from what JSON made of it.
+
+    Raises:
+        ValueError: A field is missing, unknown or of another type.
+    """
+    if is_dataclass(kind):
+        if not isinstance(data, dict):
+            raise ValueError(f"{where}: {data!r}; an object is accepted")
+        names = {f.name for f in fields(kind)}
+        if set(data) != names:
+            missing, unknown = sorted(names - set(data)), sorted(set(data) - names)
+            raise ValueError(f"{where}: fields missing {missing}, unknown {unknown}")
+        hints = typing.get_type_hints(kind)
+        values = {name: config_from_dict(hints[name], data[name], f"{where}.{name}") for name in data}
+        return typing.cast(typing.Any, kind)(**values)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType and isinstance(data, dict):  # of dataclasses: the one that has these fields
+        named = [k for k in inner if is_dataclass(k) and {f.name for f in fields(k)} == set(data)]
+        return config_from_dict(named[0] if named else inner[0], data, where)
+    if origin is typing.Literal and data in inner:
+        return data
+    if origin is tuple and isinstance(data, list):
+        kinds = [inner[0]] * len(data) if inner[1:] == (Ellipsis,) else list(inner)
+        if len(kinds) == len(data):
+            pairs = enumerate(zip(kinds, data, strict=True))
+            return tuple(config_from_dict(k, x, f"{where}[{i}]") for i, (k, x) in pairs)
+    if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
+        return float(data)
+    if isinstance(kind, type) and type(data) is kind:
+        return data
+    told = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}.get(kind, kind)
+    raise ValueError(f"{where}: {data!r}; {told} is accepted")
+
+
+def save_model(model: Model, folder: Path, half: bool = False) -> None:
+    """Writes a model's folder beside the old one and swaps them, so that its files always fit together.
+
+    Args:
+        model: What to write.
+        folder: Its folder.
+        half: Store float16.
+
+    Raises:
+        OSError: It cannot be written; what was there stays.
+    """
+    beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("part", "old"))
+    try:
+        _write_model(model, beside, half)
+        if folder.exists():
+            folder.rename(old)
+        try:
+            beside.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+        flush_folder(folder.parent)
+    finally:
+        for leftover in (beside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def recover_model(folder: Path) -> None:
+    """Puts a model in its place that `save_model` had written when it was killed, and takes its leftovers away.
+
+    Between its two renames no folder has the model's name; what was to become it is then complete.
+    """
+    parts = sorted(folder.parent.glob(f".{folder.name}.*.part"))
+    olds = sorted(folder.parent.glob(f".{folder.name}.*.old"))
+    if not folder.exists() and olds:
+        new = olds[0].with_suffix(".part")
+        (new if new.exists() else olds[0]).rename(folder)
+    for leftover in (*parts, *olds):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _write_model(model: Model, folder: Path, half: bool) -> None:
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
+    if half:
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+    weights = folder / "model.safetensors"
+    write_beside(weights, lambda path: save_file(tensors, path))
+    write_beside(folder / "tokenizer.json", model.tokenizer.save)
+    config = {
+        "format": 1,
+        "name": model.name,
+        "method": model.method,
+        "model": asdict(typing.cast(Any, model.network).config),
+        "input": asdict(model.input),
+        "training": model.training,
+        "sha256": hash_of(weights),
+    }
+    text = json.dumps(config, indent=1) + "\n"
+    write_text_beside(folder / "config.json", text)
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model: a packaged name, a folder, or `user/name` (also `hf:user/name`) on the Hugging Face hub.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    if name in packaged_models():
+        return PACKAGED / name
+    if name and Path(name).is_dir():
+        return Path(name)
+    hub = name.removeprefix("hf:")
+    if hub.count("/") == 1 and not name.startswith((".", "/")) and not hub.endswith("/"):
+        try:
+            return from_hub(hub, ["config.json", "model.safetensors", "tokenizer.json"])
+        except ValueError as error:
+            raise ValueError(f"model {name!r}: no such folder, and {error}") from error
+    accepted = f"a packaged model ({', '.join(packaged_models())}), a folder, or user/name on the Hugging Face hub"
+    raise ValueError(f"model {name!r}: not found; accepted is {accepted}")
+
+
+def from_hub(repository: str, patterns: list[str]) -> Path:
+    """Downloads files of a repository on the Hugging Face hub and returns their folder.
+
+    Raises:
+        ValueError: The hub does not answer or has no such repository.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=patterns))
+    except Exception as error:  # the hub's errors share no base class with those of its connection
+        raise ValueError(f"{repository}: cannot be read from the Hugging Face hub ({first_line(error)})") from error
+
+
+def load_model(name: str) -> Model:
+    """Finds and loads a model, strictly, with its weights in float32.
+
+    Raises:
+        ValueError: It cannot be found, is damaged or does not fit its config.
+    """
+    folder = find_model(name)
+    config_file, weights = folder / "config.json", folder / "model.safetensors"
+    for file in (config_file, weights, folder / "tokenizer.json"):
+        if not file.is_file():
+            raise ValueError(f"model {name!r}: {file.name} is missing; a model is a folder with config.json, "
+                             "model.safetensors and tokenizer.json")  # fmt: skip
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        if config["format"] != 1:
+            raise ValueError(f"format {config['format']!r}; this version reads format 1")
+        method, stored = config["method"], config["model"]
+        if method not in METHODS:
+            raise ValueError(f"method {method!r} is unknown; known are {', '.join(METHODS)}")
+        kind, kind_config = METHODS[method]
+        size = config_from_dict(InputConfig, config["input"], "input")
+        network = kind(config_from_dict(kind_config, stored, "model"))
+    except Exception as error:  # torch refuses impossible widths in many ways
+        raise ValueError(f"{config_file}: not the config of a model ({first_line(error)})") from error
+    digest = hash_of(weights)
+    if config.get("sha256") != digest:
+        raise ValueError(f"{weights}: its SHA-256 is not the one in config.json; the file is damaged or was replaced")
+    load_strictly(network, read_tensors(weights), str(weights))
+    tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
+    training = config.get("training", {})
+    return Model(config.get("name", name), method, network.eval(), size, tokenizer, training, digest)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads a safetensors file.
+
+    Raises:
+        ValueError: It is damaged or of another format.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def load_strictly(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Loads every tensor into its place, as float32 where it is a float.
+
+    Raises:
+        ValueError: Names the tensors that are missing, unknown or of another shape.
+    """
+    own = module.state_dict()
+    problems = [f"{k} is missing" for k in own if k not in tensors]
+    problems += [f"{k} is unknown" for k in tensors if k not in own]
+    problems += [
+        f"{k} is {tuple(tensors[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in own
+        if k in tensors and tensors[k].shape != own[k].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(f"{source}: does not fit the model: {'; '.join(problems[:5])}{more}")
+    module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of parameters, trained or not."""
+    return sum(parameter.numel() for parameter in network.parameters())
