@@ -9,7 +9,7 @@ import pytest
 import torch
 
 TESTS = Path(__file__).parent
-sys.path.insert(0, str(TESTS))
+sys.path[:0] = [str(TESTS), str(TESTS / "training")]
 torch.set_num_threads(1)  # tensors are tiny here; on a busy machine several threads wait for each other for minutes
 REFERENCE = TESTS / "reference"
 

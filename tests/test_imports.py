@@ -135,7 +135,6 @@ def test_tests_mirror_the_source():
 def test_training_on_refshapes_needs_only_the_small_set_of_packages():
     allowed = {
         "torch",
-        "transformers",
         "tokenizers",
         "safetensors",
         "numpy",

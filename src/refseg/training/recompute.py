@@ -10,9 +10,9 @@ from typing import Any, cast
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
-from transformers.models.bert.modeling_bert import BertLayer
-from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
+from refseg.encoders.bert import BertLayer
+from refseg.encoders.clip import ClipLayer
 from refseg.encoders.clip_resnet import Bottleneck
 from refseg.encoders.swin import SwinBlock
 from refseg.layers.fusion import PWAM, VLBA, VLF
@@ -24,7 +24,7 @@ from refseg.methods.jmceln import Stage
 
 # What repeats in an encoder or a decoder. Their inside is most of what a network keeps for the way back.
 BLOCKS = (
-    BertLayer, CLIPEncoderLayer, Bottleneck, SwinBlock, PWAM, VLBA, VLF, PixelDecoderLayer, PixelTransformerLayer,
+    BertLayer, ClipLayer, Bottleneck, SwinBlock, PWAM, VLBA, VLF, PixelDecoderLayer, PixelTransformerLayer,
     PrototypeLayer, Stage,
 )  # fmt: skip
 

@@ -239,7 +239,7 @@ def load_swin(swin: nn.Module, folder: Path) -> None:
 
 
 def load_bert(bert: nn.Module, folder: Path, pooler: nn.Module | None = None) -> None:
-    """Loads a published Hugging Face BERT (any head) into transformers' `BertModel` without pooler.
+    """Loads a published Hugging Face BERT (any head) into `refseg.encoders.bert.BertModel`.
 
     Args:
         bert: The model.
