@@ -19,10 +19,10 @@ demo: install
 	@echo "The pictures are in $(CURDIR)/out: scene.1.overlay.png and scene.2.overlay.png"
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 slow: install
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: install
 	$(BIN)/ruff check .

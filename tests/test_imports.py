@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "refseg"
-GROUND = {"types", "geometry", "protocols", "losses", "progress", "files", "visualize"}
+GROUND = {"types", "geometry", "protocols", "losses", "progress", "files", "masks", "visualize"}
 ROOMS = [
     GROUND,
     {"encoders", "data"},
     {"layers"},
     {"methods"},
     {"presets"},
-    {"weights"},
+    {"weights", "prediction"},
     {"hub_models"},
     {"predictor"},
     {"segment", "scoring"},
@@ -36,7 +36,7 @@ RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
 TOP = {SOURCE / "__init__.py", SOURCE / "__main__.py"}  # the public names, which lie in front of the rooms
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path not in TOP)
 FORBIDDEN = {"torchvision", "timm"}
-HOMES = {"Predictor": "refseg.predictor", "Prediction": "refseg.types", "list_models": "refseg.weights.store"}
+HOMES = {"Predictor": "refseg.predictor", "Prediction": "refseg.prediction", "list_models": "refseg.weights.folders"}
 
 
 def name_of(path: Path) -> str:

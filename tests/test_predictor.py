@@ -120,3 +120,45 @@ def test_the_lines_of_the_readme_work(monkeypatch):
     exec(lines, names)
     with Image.open(root / "examples" / "scene.png") as scene:
         assert names["mask"].shape == scene.size[::-1] and names["mask"].any()
+
+
+def test_bytes_and_open_files_are_images_too(predictor, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(image()).save(path)
+    expected = predictor(path, "red").mask
+    assert np.array_equal(predictor(path.read_bytes(), "red").mask, expected)
+    with path.open("rb") as file:
+        assert np.array_equal(predictor(file, "red").mask, expected)
+    for given in (b"", b"no image", 3, None, object()):
+        with pytest.raises(ValueError, match="^image"):
+            predictor(given, "red")
+
+
+def test_a_predictor_and_its_answers_say_what_they_are(predictor):
+    assert repr(predictor).startswith("Predictor('") and "device='cpu'" in repr(predictor)
+    found = predictor(image(), "red")
+    assert np.array_equal(found.image, image()) and found.threshold == 0.5
+    assert np.array_equal(found.at(0.5).mask, found.mask) and found.at(0.5).score == found.score
+
+
+def test_a_batch_gives_what_single_calls_give(predictor, tmp_path):
+    Image.fromarray(image(40, 50)).save(tmp_path / "a.png")
+    images = [image(), tmp_path / "a.png", image(90, 30), image(33, 44)]
+    asked = ["red", ["blue", "left"], [], ("small",)]
+    found = predictor.batch(images, asked, images_at_once=2)
+    assert [[p.expression for p in part] for part in found] == [["red"], ["blue", "left"], [], ["small"]]
+    for given, part in zip(images, found, strict=True):
+        for each in part:
+            np.testing.assert_allclose(each.logits, predictor(given, each.expression).logits, rtol=1e-3, atol=1e-5)
+    assert predictor.batch([], []) == []
+
+
+def test_a_batch_of_unequal_length_is_refused(predictor):
+    with pytest.raises(ValueError, match="1 images and expressions for 2"):
+        predictor.batch([image()], ["red", "blue"])
+    with pytest.raises(ValueError, match="3 images and one expression"):
+        predictor.batch([image()] * 3, "red")
+    with pytest.raises(ValueError, match="empty"):
+        predictor.batch([image()], [["red", " "]])
+    with pytest.raises(ValueError, match="0 images at once"):
+        predictor.batch([image()], ["red"], images_at_once=0)

@@ -8,7 +8,8 @@ import torch
 
 from refseg.encoders.clip import ClipResNetConfig, ClipTextConfig, ClipViTConfig
 from refseg.methods import METHODS, Segmenter
-from refseg.presets import Preset, get_preset, override, shapes_tokenizer
+from refseg.presets import get_preset
+from refseg.presets.base import Preset, override, shapes_tokenizer
 from refseg.weights.store import Model
 
 TOKENIZER = shapes_tokenizer()

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from refseg.weights.store import PACKAGED, load_model, save_model
+from refseg.weights.folders import PACKAGED
+from refseg.weights.store import load_model, save_model
 
 LIMIT = 6_000_000
 

@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from refseg.prediction import Prediction
     from refseg.predictor import Predictor
-    from refseg.types import Prediction
 
 try:
     __version__ = version("refseg")
@@ -24,7 +24,7 @@ __all__ = ["Prediction", "Predictor", "__version__", "list_models"]
 
 def list_models() -> list[str]:
     """Names of the models whose weights ship with this package."""
-    from refseg.weights.store import packaged_models
+    from refseg.weights.folders import packaged_models
 
     return packaged_models()
 
@@ -41,7 +41,7 @@ def __getattr__(name: str) -> Any:
 
         return Predictor
     if name == "Prediction":
-        from refseg.types import Prediction
+        from refseg.prediction import Prediction
 
         return Prediction
     raise AttributeError(f"module 'refseg' has no attribute {name!r}")

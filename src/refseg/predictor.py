@@ -5,20 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import BinaryIO, overload
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from refseg.data.expressions import check_expression
 from refseg.data.formats.images import read_image
 from refseg.data.transforms import image_to_pixels, logits_to_image
-from refseg.types import Output, Prediction
-from refseg.weights.store import DEFAULT_MODEL, Model, load_model
+from refseg.prediction import Prediction, mean_probability
+from refseg.types import Output
+from refseg.weights.folders import DEFAULT_MODEL
+from refseg.weights.store import Model, load_model
 
 AT_ONCE = 64  # expressions in one pass of the network
-ImageLike = str | Path | Image.Image | np.ndarray
+ImageLike = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 
 
 class Predictor:
@@ -36,6 +39,12 @@ class Predictor:
         self.model = model
         self.device = pick_device(device)
         self.network = model.network.to(self.device).eval()
+
+    def __repr__(self) -> str:
+        """One line: which model, and where it computes."""
+        height, width = self.model.input.size
+        about = f"method={self.model.method!r}, input={height}x{width}, device={str(self.device)!r}"
+        return f"Predictor({self.model.name!r}, {about})"
 
     @classmethod
     def from_pretrained(cls, name: str = DEFAULT_MODEL, device: str | torch.device | None = None) -> Predictor:
@@ -60,7 +69,8 @@ class Predictor:
         """Segments what each expression refers to.
 
         Args:
-            image: A path, a PIL image, or an array (H, W, 3) uint8 in RGB; other modes are converted.
+            image: A path, the bytes of a file, an open file, a PIL image, or an array (H, W, 3) uint8 in RGB; other
+                modes are converted.
             expression: One expression, or a list of them.
             details: Also return the method's maps (`Prediction.details`, arrays at network resolution).
 
@@ -76,17 +86,57 @@ class Predictor:
             check_expression(text)
         if not expressions:
             return []
-        limit = self.model.input.max_tokens
-        for row in self.model.tokenizer(expressions, limit).cut:
-            start = expressions[row] if len(expressions[row]) <= 60 else expressions[row][:57] + "..."
-            message = f"expression {start!r} is longer than the {limit} tokens this model reads: cut"
-            warnings.warn(message, stacklevel=2)
+        self._warn_of_cut(expressions)
         shown, logits = self.answer([pixels], [expressions], details)
         found = [
-            make_prediction(text, logits[0][i], {k: v[i].float().cpu().numpy() for k, v in shown.items()})
+            make_prediction(text, logits[0][i], {k: v[i].float().cpu().numpy() for k, v in shown.items()}, pixels)
             for i, text in enumerate(expressions)
         ]
         return found[0] if isinstance(expression, str) else found
+
+    def batch(
+        self, images: Sequence[ImageLike], expressions: Sequence[str | Sequence[str]], images_at_once: int = 8
+    ) -> list[list[Prediction]]:
+        """Segments what expressions refer to in several images, some of which go through the network together.
+
+        Args:
+            images: N images, as for a single call.
+            expressions: For each of them an expression, or several.
+            images_at_once: How many images the network sees in one pass; fewer need less memory.
+
+        Returns:
+            N lists with a prediction per expression of the image.
+
+        Raises:
+            ValueError: There are not as many of both, an image cannot be read, or an expression is empty.
+        """
+        if isinstance(expressions, str) or len(images) != len(expressions):
+            given = "one expression" if isinstance(expressions, str) else f"expressions for {len(expressions)}"
+            raise ValueError(f"{len(images)} images and {given}: for every image an expression, or a list of them, is "
+                             "accepted")  # fmt: skip
+        if images_at_once < 1:
+            raise ValueError(f"{images_at_once} images at once: 1 or more is accepted")
+        asked = [[texts] if isinstance(texts, str) else list(texts) for texts in expressions]
+        for text in (text for texts in asked for text in texts):
+            check_expression(text)
+        self._warn_of_cut([text for texts in asked for text in texts])
+        found: list[list[Prediction]] = [[] for _ in images]
+        wanted = [number for number, texts in enumerate(asked) if texts]
+        for first in range(0, len(wanted), images_at_once):
+            numbers = wanted[first : first + images_at_once]
+            pixels = [read_image(images[number]) for number in numbers]
+            _, logits = self.answer(pixels, [asked[number] for number in numbers])
+            for number, image, maps in zip(numbers, pixels, logits, strict=True):
+                pairs = zip(asked[number], maps, strict=True)
+                found[number] = [make_prediction(text, each, image=image) for text, each in pairs]
+        return found
+
+    def _warn_of_cut(self, expressions: list[str]) -> None:
+        limit = self.model.input.max_tokens
+        for row in self.model.tokenizer(expressions, limit).cut if expressions else ():
+            start = expressions[row] if len(expressions[row]) <= 60 else expressions[row][:57] + "..."
+            message = f"expression {start!r} is longer than the {limit} tokens this model reads: cut"
+            warnings.warn(message, stacklevel=3)
 
     def answer(
         self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
@@ -148,29 +198,14 @@ def pick_device(name: str | torch.device | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {str(name)!r}: not available; cpu, cuda or cuda:N is accepted") from error
+        raise ValueError(f"device {str(name)!r}: not available; cpu, cuda, cuda:N or mps is accepted") from error
     return device
 
 
-def check_expression(text: Any) -> None:
-    """Refuses what says nothing.
-
-    Raises:
-        ValueError: The expression is not a string, not valid Unicode, or has nothing to read in it.
-    """
-    if not isinstance(text, str):
-        raise ValueError(f"expression of type {type(text).__name__}: a string, or a list of strings, is accepted")
-    if not any(c.isprintable() and not c.isspace() for c in text):
-        raise ValueError(f"expression {text!r}: empty; a few words that name one object are accepted")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"expression {text!r}: not valid Unicode; a few words are accepted") from error
-
-
-def make_prediction(text: str, logits: Tensor, details: dict[str, np.ndarray] | None = None) -> Prediction:
+def make_prediction(
+    text: str, logits: Tensor, details: dict[str, np.ndarray] | None = None, image: np.ndarray | None = None
+) -> Prediction:
     """(H, W) log-odds to a prediction with threshold 0.5."""
-    logits = logits.float().cpu()
-    mask = logits > 0
-    score = float(logits[mask].sigmoid().mean()) if bool(mask.any()) else 0.0
-    return Prediction(text, mask.numpy(), score, logits.numpy(), details or {})
+    values = logits.float().cpu().numpy()
+    mask = values > 0
+    return Prediction(text, mask, mean_probability(values, mask), values, details or {}, image)

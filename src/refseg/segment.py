@@ -7,17 +7,22 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from refseg.data.expressions import check_expression
 from refseg.data.formats.images import read_image
 from refseg.data.formats.rle import encode_rle
 from refseg.files import write_beside
-from refseg.predictor import Predictor, check_expression
-from refseg.types import Prediction
-from refseg.visualize import overlay
+from refseg.prediction import Prediction
+
+if TYPE_CHECKING:
+    from refseg.predictor import Predictor
+
+
+IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # what is taken of a folder
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,28 @@ class Task:
     line: int
 
 
+@dataclass(frozen=True)
+class Writing:
+    """What is made of an answer.
+
+    Attributes:
+        threshold: Probability above which a pixel is in the mask.
+        overlays: Whether pictures are written beside the masks.
+    """
+
+    threshold: float = 0.5
+    overlays: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuses a threshold that is no probability.
+
+        Raises:
+            ValueError: It is not between 0 and 1.
+        """
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold {self.threshold}: a probability between 0 and 1 is accepted")
+
+
 def segment_image(
     predictor: Predictor,
     image: Path,
@@ -44,6 +71,7 @@ def segment_image(
     expressions: tuple[str, ...],
     numbers: tuple[int, ...],
     out: Path,
+    how: Writing = Writing(),
 ) -> list[dict[str, Any]]:
     """Answers all expressions of one image and writes a mask and an overlay for each.
 
@@ -54,30 +82,35 @@ def segment_image(
         expressions: What is asked.
         numbers: K of each expression's files.
         out: Folder of the files.
+        how: Where masks begin, and which files are written.
 
     Returns:
         Per expression the object that `--json` prints.
     """
     results = []
     for number, prediction in zip(numbers, predictor(pixels, expressions), strict=True):
-        results.append(write_prediction(image, pixels, prediction, number, out))
+        at = prediction if how.threshold == prediction.threshold else prediction.at(how.threshold)
+        results.append(write_prediction(image, pixels, at, number, out, how.overlays))
     return results
 
 
-def write_prediction(image: Path, pixels: np.ndarray, prediction: Prediction, number: int, out: Path) -> dict[str, Any]:
+def write_prediction(
+    image: Path, pixels: np.ndarray, prediction: Prediction, number: int, out: Path, overlays: bool = True
+) -> dict[str, Any]:
     """Writes `STEM.K.mask.png` (0 and 255) and `STEM.K.overlay.png`, and describes the prediction."""
     mask, shown = out / f"{image.stem}.{number}.mask.png", out / f"{image.stem}.{number}.overlay.png"
-    write_png(Image.fromarray(prediction.mask.astype(np.uint8) * 255), mask)
-    write_png(overlay(pixels, prediction.mask), shown)
+    prediction.save(mask)
+    if overlays:
+        write_png(prediction.overlay(pixels), shown)
     return {
         "image": str(image),
         "expression": prediction.expression,
-        "score": round(prediction.score, 6),
+        "score": None if prediction.score is None else round(prediction.score, 6),
         "box": list(prediction.box) if prediction.box else None,
         "area": prediction.area,
         "rle": encode_rle(prediction.mask),
         "mask": str(mask),
-        "overlay": str(shown),
+        "overlay": str(shown) if overlays else None,
     }
 
 
@@ -137,7 +170,27 @@ def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
         yield row
 
 
-def segment_list(predictor: Predictor, tasks: list[Task], out: Path) -> Iterator[tuple[list[dict[str, Any]], str]]:
+def folder_tasks(folder: Path, expressions: tuple[str, ...]) -> list[Task]:
+    """The images of a folder, by name, each with all expressions; files that are no images by their name are left out.
+
+    Raises:
+        ValueError: There is none.
+    """
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES and file.is_file())
+    if not files:
+        raise ValueError(f"{folder}: holds no images; {', '.join(IMAGES)} are accepted")
+    used: Counter[str] = Counter()
+    tasks = []
+    for line, image in enumerate(files, start=1):
+        numbers = tuple(range(used[image.stem] + 1, used[image.stem] + len(expressions) + 1))
+        used[image.stem] += len(expressions)
+        tasks.append(Task(image, expressions, numbers, line))
+    return tasks
+
+
+def segment_list(
+    predictor: Predictor, tasks: list[Task], out: Path, how: Writing = Writing()
+) -> Iterator[tuple[list[dict[str, Any]], str]]:
     """Works through a list; what an earlier run has done is taken from its `segments.jsonl`.
 
     Yields:
@@ -145,7 +198,7 @@ def segment_list(predictor: Predictor, tasks: list[Task], out: Path) -> Iterator
     """
     log = out / "segments.jsonl"
     weights = predictor.model.sha256  # a name may stand for other weights the next time
-    done = _done(log, weights)
+    done = _done(log, weights, how)
     if log.is_file() and not log.read_bytes().endswith(b"\n"):  # an earlier run was stopped in the middle of a line
         with log.open("a", encoding="utf-8") as file:
             file.write("\n")
@@ -161,10 +214,11 @@ def segment_list(predictor: Predictor, tasks: list[Task], out: Path) -> Iterator
         except ValueError as error:
             yield [], f"line {task.line}: {error}"
             continue
-        results = segment_image(predictor, task.image, pixels, task.expressions, task.numbers, out)
+        results = segment_image(predictor, task.image, pixels, task.expressions, task.numbers, out, how)
         with log.open("a", encoding="utf-8") as file:
             for result, number in zip(results, task.numbers, strict=True):
-                entry = {"model": weights, "version": version, "number": number, **result}
+                made = {"model": weights, "version": version, "number": number, "threshold": how.threshold}
+                entry = made | result
                 file.write(json.dumps(entry) + "\n")
         yield results, ""
 
@@ -178,7 +232,7 @@ def _version(image: Path) -> str:
     return f"{state.st_size}-{state.st_mtime_ns}"
 
 
-def _done(log: Path, weights: str) -> dict[tuple[str, str, str, int], dict[str, Any]]:
+def _done(log: Path, weights: str, how: Writing) -> dict[tuple[str, str, str, int], dict[str, Any]]:
     """Results of an earlier run whose files are still there; a half-written last line is left aside."""
     found: dict[tuple[str, str, str, int], dict[str, Any]] = {}
     if not log.is_file():
@@ -187,7 +241,9 @@ def _done(log: Path, weights: str) -> dict[tuple[str, str, str, int], dict[str, 
         try:
             entry = json.loads(text)
             number, version, same = entry.pop("number"), entry.pop("version"), entry.pop("model") == weights
-            if same and Path(entry["mask"]).is_file() and Path(entry["overlay"]).is_file():
+            same &= entry.pop("threshold", 0.5) == how.threshold and (entry["overlay"] is not None) == how.overlays
+            files = [entry["mask"], *([entry["overlay"]] if how.overlays else [])]
+            if same and all(Path(file).is_file() for file in files):
                 found[entry["image"], version, entry["expression"], number] = entry
         except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
             continue

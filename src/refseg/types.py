@@ -7,7 +7,7 @@ Q queries, H and W height and width.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -186,36 +186,3 @@ class Output:
     logits: Tensor
     aux: dict[str, Tensor] = field(default_factory=dict)
     details: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The answer to one expression, at the image's own size.
-
-    Attributes:
-        expression: The sentence as it was given.
-        mask: (H, W) bool.
-        score: Mean foreground probability over the mask, in [0, 1]; 0 when the mask is empty.
-        logits: (H, W) float32 log-odds of the foreground.
-        details: What `details=True` asked for, else empty.
-    """
-
-    expression: str
-    mask: np.ndarray
-    score: float
-    logits: np.ndarray
-    details: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def box(self) -> tuple[int, int, int, int] | None:
-        """(x, y, width, height) of the mask in pixels, or None when it is empty."""
-        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
-        if rows.size == 0:
-            return None
-        x, y = int(columns[0]), int(rows[0])
-        return x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1
-
-    @property
-    def area(self) -> int:
-        """Number of pixels in the mask."""
-        return int(self.mask.sum())

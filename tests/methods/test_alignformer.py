@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from refseg.losses import CMICConfig, cmic
-from refseg.presets import get_preset, override
+from refseg.presets import get_preset
+from refseg.presets.base import override
 from tiny import some_input, tiny_network
 
 LITERAL = CMICConfig(0.5, 20, reduce="sum", sample="image", detach_weights=True, detach_anchors=False)

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from refseg.layers.fusion import VLF
 from refseg.methods.crformer import CRFormer, Reconstruction, ReleasedMapQueries, ReleasedReconstruction
-from refseg.presets import get_preset, override, presets
+from refseg.presets import get_preset, presets
+from refseg.presets.base import override
 from tiny import some_input, tiny, tiny_network, wake
 
 

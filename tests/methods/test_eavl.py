@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from refseg.methods.eavl import EAVL, tokens_at_stride_16
-from refseg.presets import get_preset, override
+from refseg.presets import get_preset
+from refseg.presets.base import override
 from tiny import some_input, tiny_network, wake
 
 ROWS = (

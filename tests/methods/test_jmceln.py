@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from refseg.methods.jmceln import JMCELN, LSRAN, PAN, Neck, Stage
-from refseg.presets import get_preset, override
+from refseg.presets import get_preset
+from refseg.presets.base import override
 from refseg.types import TextFeatures
 from tiny import some_input, tiny, tiny_network, wake
 

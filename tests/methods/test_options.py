@@ -9,7 +9,7 @@ import torch
 from gradients import check_gradients
 from refseg.methods import METHODS
 from refseg.predictor import Predictor
-from refseg.presets import override
+from refseg.presets.base import override
 from refseg.weights.store import Model
 from tiny import TOKENIZER, tiny, tiny_model
 

@@ -5,7 +5,9 @@ from collections import Counter
 import pytest
 
 from refseg.methods import METHODS
-from refseg.presets import get_preset, override, presets
+from refseg.presets import TABLE, get_preset, preset_table, presets
+from refseg.presets.base import override
+from refseg.presets.describe import table_text
 from refseg.weights.store import count_parameters
 
 
@@ -118,3 +120,9 @@ def test_override_changes_fields_together():
 def test_unknown_names_are_refused_with_what_is_near():
     with pytest.raises(ValueError, match="did you mean 'crformer/queries-8'.* accepted are alignformer, "):
         get_preset("crformer/query-8")
+
+
+def test_the_table_says_what_the_presets_say():
+    """`python tools/preset_table.py` writes it anew."""
+    assert TABLE.read_text(encoding="utf-8") == table_text()
+    assert list(preset_table()) == list(presets())

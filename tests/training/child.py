@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from refseg.presets import override
+from refseg.presets.base import override
 from refseg.training.config import Run
 from refseg.training.loop import train
 from refseg.training.processes import find_processes

@@ -14,7 +14,7 @@ from child import weights
 
 from refseg.data.formats.export import export_jsonl
 from refseg.data.shapes import RefShapes
-from refseg.presets import override
+from refseg.presets.base import override
 from refseg.training import loop
 from refseg.training.checkpoint import checkpoints, load_checkpoint
 from refseg.training.config import Run

@@ -7,7 +7,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from refseg.methods import METHODS
-from refseg.presets import override
+from refseg.presets.base import override
 from refseg.training.recompute import recompute_blocks
 from tiny import some_input, tiny, tiny_network
 

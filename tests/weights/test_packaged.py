@@ -14,7 +14,7 @@ from refseg.methods import METHODS
 from refseg.predictor import Predictor
 from refseg.presets import get_preset
 from refseg.scoring.evaluation import evaluate, evaluate_baselines
-from refseg.weights.store import packaged_models
+from refseg.weights.folders import packaged_models
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "coco_photos" / "images"
 

@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, SwinConfig, SwinModel
 
 from refseg.encoders.clip import ClipResNet, ClipResNetConfig, ClipText, ClipTextConfig, ClipViT, ClipViTConfig
-from refseg.presets import Encoders, get_preset, override
+from refseg.presets import get_preset
+from refseg.presets.base import Encoders, override
+from refseg.weights.folders import PACKAGED
 from refseg.weights.pretrained import (
     build,
     find_clip,
@@ -24,7 +26,6 @@ from refseg.weights.pretrained import (
     load_clip_vit,
     seeded,
 )
-from refseg.weights.store import PACKAGED
 from tiny import tiny
 
 

@@ -10,7 +10,8 @@ import torch
 from child import run_in
 
 from refseg.encoders.tokenizer import Tokenizer
-from refseg.presets import get_preset, override, shapes_tokenizer
+from refseg.presets import get_preset
+from refseg.presets.base import override, shapes_tokenizer
 from refseg.training.loop import train
 from refseg.weights.pretrained import WORD_EMBEDDINGS, bare, match_words
 from refseg.weights.start import fresh_start, start_from

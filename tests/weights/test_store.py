@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from refseg.files import write_beside
 from refseg.presets import get_preset
-from refseg.weights.store import PACKAGED, config_from_dict, find_model, load_model, packaged_models, save_model
+from refseg.weights.folders import PACKAGED, find_model, packaged_models
+from refseg.weights.store import config_from_dict, load_model, save_model
 from tiny import tiny_model
 
 SQUASH = {"resize": "squash"}

@@ -17,9 +17,11 @@ def convert(
     ] = None,
 ) -> None:
     """Turn a published CHECKPOINT of METHOD into a model folder; nothing in the file is executed."""
-    from refseg.weights.convert.lavt import convert_lavt
-
     if method != "lavt":
         raise ValueError(f"method {method!r}: there is no converter; lavt is accepted")
+    if not checkpoint.is_file():
+        raise ValueError(f"{checkpoint}: no such file; a .pth checkpoint of LAVT is accepted")
+    from refseg.weights.convert.lavt import convert_lavt
+
     found = convert_lavt(checkpoint, out, encoders)
     typer.echo(f"{found['parameters'] / 1e6:.1f} M parameters, depths {found['depths']} -> {out}")

@@ -24,8 +24,10 @@ from refseg.progress import ProgressBar
 
 def evaluate(
     model: Annotated[
-        str | None, typer.Argument(help="Packaged name, folder, or user/name on the Hugging Face hub.")
+        str | None,
+        typer.Argument(help="Packaged name, folder of a model or run, or user/name on the Hugging Face hub."),
     ] = None,
+    named: Annotated[str | None, typer.Option("--model", help="The same as MODEL.")] = None,
     data: DataOption = "refshapes",
     split: Annotated[str, typer.Option(help="val, testA or testB; what the data set has.")] = "val",
     images: ImagesOption = None,
@@ -57,22 +59,32 @@ def evaluate(
     """Score MODEL on a split: oIoU, mIoU and P@X under a protocol, with intervals and by groups of expressions."""
     from refseg.data.sets import open_data
     from refseg.protocols import find_protocol
-    from refseg.scoring.report import Origin
-    from refseg.scoring.runs import evaluation_report, evaluation_table, predictions_report
+    from refseg.weights.folders import find_model
 
+    if None not in (model, named) and model != named:
+        raise ValueError(f"MODEL {model!r} and --model {named!r}: one of the two is accepted")
+    model = named if model is None else model
     if words not in ("true", "shuffled", "swapped"):
         raise ValueError(f"--words {words!r}: unknown; accepted are true, shuffled, swapped")
     if (model is None) == (predictions is None):
-        raise ValueError(f"MODEL {model!r} and --predictions {predictions}: exactly one of the two is accepted")
+        given = "neither MODEL nor --predictions is given" if model is None else f"MODEL {model!r} and --predictions"
+        raise ValueError(f"{given}: exactly one of the two is accepted")
     if predictions is not None and (limit is not None or words != "true" or save_scores):
         raise ValueError("--predictions with --limit, --words or --save-scores: the file says what was asked; "
                          "--data, --split, --protocol and --out are accepted")  # fmt: skip
     if save_scores and out is None:
         raise ValueError("--save-scores without --out: a folder to keep them in is needed; --out DIR is accepted")
+    if predictions is not None and not predictions.exists():
+        raise ValueError(f"{predictions}: no such file; a predictions file, or a folder of saved scores, is accepted")
     chosen = find_protocol(protocol)
     samples: Any = open_data(data, split, checked_overlap(overlap), images)
     if getattr(samples, "endless", False) and limit is None and predictions is None:
         raise ValueError(f"split {split!r}: endless; give --limit, or one of val, testA, testB")
+    if model is not None:
+        find_model(model)
+    from refseg.scoring.report import Origin
+    from refseg.scoring.runs import evaluation_report, evaluation_table, predictions_report
+
     command = shlex.join(["refseg", *sys.argv[1:]])
     hide = as_json
     if predictions is not None:

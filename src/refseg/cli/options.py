@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-ModelOption = Annotated[str, typer.Option(help="Packaged name, folder, or user/name on the Hugging Face hub.")]
+ModelOption = Annotated[
+    str, typer.Option(help="Packaged name, folder of a model or run, or user/name on the Hugging Face hub.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; CUDA where there is one by default.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps; CUDA where there is one by default.")]
 DATA_HELP = (
     "refshapes, refshapes+ or refshapesg; a folder or file in REFER, COCO, JSONL or CSV layout; or refcoco, refcoco+, "
     "refcocog-umd, refcocog-google, refclef-unc, refclef-berkeley, grefcoco below the folder REFSEG_DATA."
@@ -35,7 +37,14 @@ def checked_overlap(name: str) -> Any:
 
 
 def load_predictor(model: str, device: str | None) -> Any:
-    """The predictor of a model, which is imported with torch only now."""
+    """The predictor of a model; torch is imported once the model's folder is there.
+
+    Raises:
+        ValueError: There is no such model or device, or the model is damaged.
+    """
+    from refseg.weights.folders import find_model
+
+    find_model(model)
     from refseg.predictor import Predictor
 
     return Predictor.from_pretrained(model, device)

@@ -3,80 +3,101 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refseg.cli.options import (
-    DeviceOption,
-    JsonOption,
-    ModelOption,
-    complain,
-    load_predictor,
-)
+from refseg.cli.options import DeviceOption, JsonOption, ModelOption, complain, load_predictor
+
+if TYPE_CHECKING:
+    from refseg.segment import Task
 
 
 def segment(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="IMAGE EXPRESSION...", help="An image and what to find in it.")
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGE EXPRESSION...",
+            help="An image, or a folder of them, and what to find. Before an expression that begins with -, put --.",
+        ),
     ] = None,
     model: ModelOption = "lgformer-shapes",
     out: Annotated[Path, typer.Option(help="Folder for masks and overlays.")] = Path(),
+    threshold: Annotated[float, typer.Option(help="Probability above which a pixel is in the mask.")] = 0.5,
+    masks_only: Annotated[bool, typer.Option("--masks-only", help="Write no overlays.")] = False,
     as_json: JsonOption = False,
     list_file: Annotated[
         Path | None, typer.Option("--list", help="JSON lines with image and expression(s), instead of IMAGE; resumes.")
     ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many images of a list or folder.")] = None,
     device: DeviceOption = None,
 ) -> None:
     """Segment what each EXPRESSION refers to in IMAGE; writes a mask and an overlay per expression.
 
     The packaged models know the drawn shapes of RefShapes; photos need a model that was trained on photos.
     """
-    from refseg.files import prepare_folder
-    from refseg.segment import read_list, segment_image, segment_list
-
-    given = arguments or []
-    if list_file is not None and given:
-        raise ValueError(f"{given[0]!r} and --list: one of the two is accepted, an image or a list")
-    if list_file is None and len(given) < 2:
-        raise ValueError(f"{len(given)} argument(s): an image and at least one expression are accepted, or --list FILE")
-    if list_file is not None:
-        tasks = read_list(list_file)
-        predictor = load_predictor(model, device)
-        prepare_folder(out)
-        results, problems = [], []
-        for done, problem in segment_list(predictor, tasks, out):
-            results += done
-            if problem:
-                problems.append(problem)
-                complain(f"{list_file} {problem}")
-            elif not as_json:
-                _print_segments(done)
-        if as_json:
-            typer.echo(json.dumps(results))
-        if problems:
-            raise typer.Exit(2)
-        return
+    from refseg.data.expressions import check_expression
     from refseg.data.formats.images import read_image
-    from refseg.predictor import check_expression
+    from refseg.files import prepare_folder
+    from refseg.segment import Writing, folder_tasks, read_list, segment_image
 
-    for text in given[1:]:
+    how = Writing(threshold, not masks_only)
+    given = arguments or []
+    if list_file is not None:
+        if given:
+            raise ValueError(f"{given[0]!r} and --list: one of the two is accepted, an image or a list")
+        _segment_all(read_list(list_file)[:limit], str(list_file), model, device, out, how, as_json)
+        return
+    if len(given) < 2:
+        raise ValueError(f"{len(given)} argument(s): an image and at least one expression are accepted, or --list FILE")
+    texts = tuple(given[1:])
+    for text in texts:
         check_expression(text)
         if len(text) < 256 and Path(text).is_file():  # a shell's *.jpg; no name of a file is longer
-            raise ValueError(f"expression {text!r}: is a file; one image and expressions are accepted, or --list FILE")
+            raise ValueError(f"expression {text!r}: is a file; one image and expressions are accepted, a folder of "
+                             "images and expressions, or --list FILE")  # fmt: skip
     image = Path(given[0])
+    if os.path.isdir(image):  # unlike Path, it admits names that are too long
+        _segment_all(folder_tasks(image, texts)[:limit], str(image), model, device, out, how, as_json)
+        return
     pixels = read_image(image)  # a bad image is said before the model is loaded
     predictor = load_predictor(model, device)
     prepare_folder(out)
-    results = segment_image(predictor, image, pixels, tuple(given[1:]), tuple(range(1, len(given))), out)
+    results = segment_image(predictor, image, pixels, texts, tuple(range(1, len(given))), out, how)
     if as_json:
         typer.echo(json.dumps(results))
     else:
         _print_segments(results)
 
 
+def _segment_all(
+    tasks: list[Task], source: str, model: str, device: str | None, out: Path, how: Any, as_json: bool
+) -> None:
+    """Works through a list or a folder; a bad image leaves its row out and gives exit code 2."""
+    from refseg.files import prepare_folder
+    from refseg.segment import segment_list
+
+    predictor = load_predictor(model, device)
+    prepare_folder(out)
+    results: list[dict[str, Any]] = []
+    problems = 0
+    for done, problem in segment_list(predictor, tasks, out, how):
+        results += done
+        if problem:
+            problems += 1
+            complain(f"{source} {problem}")
+        elif not as_json:
+            _print_segments(done)
+    if as_json:
+        typer.echo(json.dumps(results))
+    if problems:
+        raise typer.Exit(2)
+
+
 def _print_segments(results: list[dict[str, Any]]) -> None:
     for result in results:
-        found = f"score {result['score']:.2f}, {result['area']} pixels" if result["area"] else "nothing found"
-        typer.echo(f"{result['expression']}: {found} -> {result['overlay']}")
+        score = "" if result["score"] is None else f"score {result['score']:.2f}, "
+        found = f"{score}{result['area']} pixels" if result["area"] else "nothing found"
+        typer.echo(f"{result['expression']}: {found} -> {result['overlay'] or result['mask']}")

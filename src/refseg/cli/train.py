@@ -85,7 +85,11 @@ def train(
 
     `accelerate launch -m refseg train ...` trains with several processes, one per GPU, on one machine or several.
     """
-    from refseg.presets import get_preset
+    from refseg.presets import check_preset, get_preset
+
+    check_preset(preset)
+    if not plan and out is None:
+        raise ValueError(f"preset {preset!r}: --out DIR with the folder of the run is needed")
     from refseg.training.settings import with_settings
 
     chosen = with_settings(get_preset(preset), change or [])
@@ -116,8 +120,7 @@ def train(
         return
     if gpu_memory is not None or gpus != 1 or as_json:
         raise ValueError("--gpu-memory, --gpus or --json without --plan: they say what is planned; --plan is accepted")
-    if out is None:
-        raise ValueError(f"preset {preset!r}: --out DIR with the folder of the run is needed")
+    assert out is not None
     if not data:
         if not chosen.compact:
             raise ValueError(f"preset {preset!r}: is trained on photos; --data with a data set or its folder is needed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from refseg.data.questions import Question, asked_of
 from refseg.data.transforms import InputConfig
 from refseg.files import prepare_folder, write_text_beside
 from refseg.predictor import AT_ONCE, Predictor
-from refseg.presets import presets
 from refseg.protocols import STANDARD, Protocol
 from refseg.scoring.cases import draw_cases
 from refseg.scoring.evaluation import IMAGES_PER_BATCH, Answer, evaluate, evaluate_baselines
@@ -28,7 +27,6 @@ from refseg.scoring.report import Origin, make_report, with_results
 from refseg.scoring.report_page import make_page
 from refseg.scoring.saved_scores import SavedScores, score_saved
 from refseg.types import Sample, Samples
-from refseg.weights.store import DEFAULT_MODEL, PACKAGED, packaged_models
 
 Progress = Callable[[int], None] | None
 
@@ -233,60 +231,3 @@ def evaluation_table(report: dict[str, Any]) -> Table:
     ]
     table.caption = escape("\n".join(lines))
     return table
-
-
-def models_report() -> dict[str, Any]:
-    """Packaged models with how they were trained, and all presets with their switches and the papers' scores."""
-    packaged = []
-    for name in packaged_models():
-        config = json.loads((PACKAGED / name / "config.json").read_text(encoding="utf-8"))
-        packaged.append(
-            {
-                "name": name,
-                "method": config["method"],
-                "default": name == DEFAULT_MODEL,
-                "bytes": (PACKAGED / name / "model.safetensors").stat().st_size,
-                "training": config["training"],
-            }
-        )
-    listed = [
-        {
-            "name": preset.name,
-            "method": preset.method,
-            "source": preset.source,
-            "scores": dict(preset.scores),
-            "note": preset.note,
-            "steps": preset.recipe.steps,
-            "switches": asdict(preset.model),
-        }
-        for preset in presets().values()
-    ]
-    return {"packaged": packaged, "presets": listed}
-
-
-def models_table(report: dict[str, Any]) -> list[Table]:
-    """The same as two tables."""
-    packaged = Table(title="models with weights in the package")
-    for column in ("model", "method", "trained on", "steps", "loss", "mIoU % on the first of val"):
-        packaged.add_column(column)
-    for entry in report["packaged"]:
-        training = entry["training"]
-        miou = 100 * training["val"]["mIoU"]
-        name = entry["name"] + (" (default)" if entry["default"] else "")
-        loss = " + ".join(training["loss"])
-        packaged.add_row(
-            name,
-            entry["method"],
-            training["data"],
-            str(training["steps"]),
-            loss,
-            f"{miou:.1f} ({training['val']['expressions']})",
-        )
-    known = Table(title="presets for `refseg train`")
-    for column in ("preset", "from", "score of the paper, %"):
-        known.add_column(column)
-    for entry in report["presets"]:
-        main = (item for item in entry["scores"].items() if not item[0].split()[-1].startswith("P@"))
-        first = next(main, None)
-        known.add_row(entry["name"], entry["source"], f"{first[1]} {first[0]}" if first else "")
-    return [packaged, known]

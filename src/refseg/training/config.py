@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refseg.data.formats.regions import Overlap
-from refseg.presets import Preset
+from refseg.presets.base import Preset
 from refseg.training.step import Precision
 
 

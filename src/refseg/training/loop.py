@@ -21,7 +21,7 @@ from refseg.data.mixture import TrainingData, open_training
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.files import prepare_folder
 from refseg.predictor import Predictor
-from refseg.presets import Preset
+from refseg.presets.base import Preset
 from refseg.scoring.evaluation import evaluate
 from refseg.scoring.metrics import Scores
 from refseg.training.checkpoint import (

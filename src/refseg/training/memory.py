@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from refseg.encoders import swin
 from refseg.methods import METHODS, Segmenter
-from refseg.presets import Preset
+from refseg.presets.base import Preset
 from refseg.training.recompute import BLOCKS, recompute_blocks
 from refseg.training.step import Precision, Trainee
 from refseg.types import Batch

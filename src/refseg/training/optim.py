@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from refseg.methods import Segmenter
-from refseg.presets import Recipe
+from refseg.presets.base import Recipe
 
 
 def make_optimiser(network: Segmenter, recipe: Recipe) -> torch.optim.AdamW:

@@ -14,7 +14,8 @@ from refseg.data.formats.refer import EXPECTED, NAMED
 from refseg.layers.neck import SentenceNorm
 from refseg.layers.switch_norm import SwitchNorm2d
 from refseg.methods import Segmenter
-from refseg.presets import Preset, Recipe, presets
+from refseg.presets import presets
+from refseg.presets.base import Preset, Recipe
 from refseg.training.memory import RUNTIME, StepMemory, network_without_values, step_memory
 from refseg.training.step import PRECISIONS, Precision
 

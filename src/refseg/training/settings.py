@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from refseg.presets import Preset
+from refseg.presets.base import Preset
 from refseg.weights.store import config_from_dict
 
 PARTS = ("model", "input", "recipe")

@@ -15,9 +15,9 @@ from refseg.encoders.clip_names import Tower, tower_tensors, transformers_names
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.files import first_line
 from refseg.methods import METHODS
-from refseg.presets import Encoders, Preset
-from refseg.presets.base import compact_tokenizer, with_vocabulary
-from refseg.weights.store import PACKAGED, Model, from_hub, load_strictly, read_tensors
+from refseg.presets.base import Encoders, Preset, compact_tokenizer, with_vocabulary
+from refseg.weights.folders import PACKAGED, from_hub
+from refseg.weights.store import Model, load_strictly, read_tensors
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # OpenCLIP's names first: beside them, `model.safetensors` is timm's image tower alone. Pickles come last.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from refseg.presets import Preset
+from refseg.presets.base import Preset
 from refseg.weights.pretrained import WORD_EMBEDDINGS, bare, match_words, seeded
 from refseg.weights.store import Model, load_model
 

@@ -22,9 +22,7 @@ from refseg.data.transforms import InputConfig
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.files import first_line, flush_folder, hash_of, write_beside, write_text_beside
 from refseg.methods import METHODS, Segmenter
-
-PACKAGED = Path(__file__).parents[1] / "packaged"
-DEFAULT_MODEL = "lgformer-shapes"
+from refseg.weights.folders import find_model
 
 
 @dataclass(frozen=True)
@@ -59,11 +57,6 @@ class Model:
         if self.tokenizer.size > rows or self.input.max_tokens > positions:
             given = f"the tokenizer has {self.tokenizer.size} entries and the input {self.input.max_tokens} tokens"
             raise ValueError(f"{self.name}: {given}; the text encoder takes {rows} and {positions}")
-
-
-def packaged_models() -> list[str]:
-    """Names of the models whose weights ship with the package."""
-    return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
 
 
 def config_from_dict(kind: Any, data: Any, where: str = "config") -> Any:
@@ -161,40 +154,6 @@ def _write_model(model: Model, folder: Path, half: bool) -> None:
     }
     text = json.dumps(config, indent=1) + "\n"
     write_text_beside(folder / "config.json", text)
-
-
-def find_model(name: str) -> Path:
-    """The folder of a model: a packaged name, a folder, or `user/name` (also `hf:user/name`) on the Hugging Face hub.
-
-    Raises:
-        ValueError: There is no such model.
-    """
-    if name in packaged_models():
-        return PACKAGED / name
-    if name and Path(name).is_dir():
-        return Path(name)
-    hub = name.removeprefix("hf:")
-    if hub.count("/") == 1 and not name.startswith((".", "/")) and not hub.endswith("/"):
-        try:
-            return from_hub(hub, ["config.json", "model.safetensors", "tokenizer.json"])
-        except ValueError as error:
-            raise ValueError(f"model {name!r}: no such folder, and {error}") from error
-    accepted = f"a packaged model ({', '.join(packaged_models())}), a folder, or user/name on the Hugging Face hub"
-    raise ValueError(f"model {name!r}: not found; accepted is {accepted}")
-
-
-def from_hub(repository: str, patterns: list[str]) -> Path:
-    """Downloads files of a repository on the Hugging Face hub and returns their folder.
-
-    Raises:
-        ValueError: The hub does not answer or has no such repository.
-    """
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repository, allow_patterns=patterns))
-    except Exception as error:  # the hub's errors share no base class with those of its connection
-        raise ValueError(f"{repository}: cannot be read from the Hugging Face hub ({first_line(error)})") from error
 
 
 def load_model(name: str) -> Model:

@@ -10,6 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
+from refseg.masks import largest_piece
+
 _POINTS = 700  # of an outline; more do not change a distance that has to differ by a factor
 _BORDER = 0.012
 _REACH = 0.015  # of the image's height: how far below an object its support is looked for
@@ -95,7 +97,7 @@ class Thing:
     @cached_property
     def whole(self) -> float:
         """Share of its pixels that are in its largest connected piece."""
-        return largest_piece(self.mask) / int(self.mask.sum())
+        return int(largest_piece(self.mask).sum()) / int(self.mask.sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,37 +134,3 @@ class Scene:
             if other is not thing and other.box[0] < right and other.box[2] > left:
                 others |= other.mask[window]
         return float((others & ~thing.mask[window]).mean())
-
-
-def largest_piece(mask: np.ndarray) -> int:
-    """Pixels in the largest 8-connected piece of a mask (H, W).
-
-    Pieces are joined from the vertical runs of neighbouring columns, of which a mask has far fewer than pixels.
-    """
-    padded = np.pad(mask.T.astype(np.int8), ((0, 0), (1, 1)))  # (W, H + 2): a column's runs cannot reach the next one
-    steps = np.diff(padded, axis=1)
-    column, start = np.nonzero(steps == 1)
-    _, end = np.nonzero(steps == -1)
-    if column.size == 0:
-        return 0
-    parent = list(range(column.size))
-
-    def root(run: int) -> int:
-        while parent[run] != run:
-            parent[run] = parent[parent[run]]
-            run = parent[run]
-        return run
-
-    first = np.searchsorted(column, np.arange(mask.shape[1] + 1))
-    for x in range(1, mask.shape[1]):
-        left, right = int(first[x - 1]), int(first[x])
-        while left < first[x] and right < first[x + 1]:
-            if start[left] <= end[right] and start[right] <= end[left]:  # ends are exclusive, so corners touch too
-                parent[root(right)] = root(left)
-            if end[left] < end[right]:
-                left += 1
-            else:
-                right += 1
-    sizes = np.zeros(column.size, dtype=np.int64)
-    np.add.at(sizes, [root(run) for run in range(column.size)], end - start)
-    return int(sizes.max())

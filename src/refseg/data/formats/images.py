@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -12,13 +14,14 @@ MIN_SIDE, MAX_ASPECT = 8, 100
 ACCEPTED = "a JPEG, PNG, WebP, BMP, GIF or TIFF file is accepted"
 
 
-def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
+def read_image(image: str | Path | bytes | BinaryIO | Image.Image | np.ndarray) -> np.ndarray:
     """Reads an image.
 
     EXIF rotation is applied, transparency laid over white, greyscale, palette, CMYK and 16-bit images converted.
 
     Args:
-        image: A path, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8.
+        image: A path, the bytes of a file, a file opened for reading bytes, a PIL image, or an array (H, W),
+            (H, W, 1), (H, W, 3) or (H, W, 4) of uint8.
 
     Returns:
         (H, W, 3) uint8.
@@ -29,9 +32,12 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     """
     if isinstance(image, np.ndarray):
         image = _from_array(image)
-    if not isinstance(image, str | Path | Image.Image):
-        raise ValueError(f"image of type {type(image).__name__}: a path, a PIL image or an array is accepted")
-    name = "image" if isinstance(image, Image.Image) else str(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        image = io.BytesIO(image)
+    if not isinstance(image, str | Path | Image.Image) and not hasattr(image, "read"):
+        raise ValueError(f"image of type {type(image).__name__}: a path, bytes, an open file, a PIL image or an array "
+                         "is accepted")  # fmt: skip
+    name = str(image) if isinstance(image, str | Path) else "image"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -56,10 +62,10 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     return result
 
 
-def _pixels(image: str | Path | Image.Image) -> np.ndarray:
+def _pixels(image: str | Path | BinaryIO | Image.Image) -> np.ndarray:
     if isinstance(image, Image.Image):
         return _to_rgb(image)
-    with Image.open(Path(image)) as picture:
+    with Image.open(Path(image) if isinstance(image, str) else image) as picture:
         return _to_rgb(picture)
 
 

@@ -1,0 +1,70 @@
+"""Where models lie: names, folders and the hub. Nothing here reads a weight, so that a wrong name is said at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from refseg.files import first_line
+from refseg.presets import preset_table
+
+PACKAGED = Path(__file__).parents[1] / "packaged"
+DEFAULT_MODEL = "lgformer-shapes"
+ACCEPTED = "a packaged model ({}), the folder of a model or of a run, or user/name on the Hugging Face hub"
+
+
+def packaged_models() -> list[str]:
+    """Names of the models whose weights ship with the package."""
+    return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model.
+
+    Args:
+        name: A packaged name, the folder of a model or of a run (whose `best` it then is), or `user/name` (also
+            `hf:user/name`) on the Hugging Face hub.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    if name in packaged_models():
+        return PACKAGED / name
+    if name and Path(name).is_dir():
+        return _in_folder(Path(name))
+    accepted = ACCEPTED.format(", ".join(packaged_models()))
+    if name in preset_table():
+        raise ValueError(f"model {name!r}: a preset without weights; `refseg train {name}` trains it. "
+                         f"Accepted is {accepted}")  # fmt: skip
+    hub = name.removeprefix("hf:")
+    if hub.count("/") == 1 and not name.startswith((".", "/")) and not hub.endswith("/"):
+        try:
+            return from_hub(hub, ["config.json", "model.safetensors", "tokenizer.json"])
+        except ValueError as error:
+            raise ValueError(f"model {name!r}: no such folder, and {error}") from error
+    raise ValueError(f"model {name!r}: not found; accepted is {accepted}")
+
+
+def _in_folder(folder: Path) -> Path:
+    """The model in a folder: the folder itself, or the best weights of the run that it holds."""
+    if (folder / "config.json").is_file():
+        return folder
+    if (folder / "best" / "config.json").is_file():
+        return folder / "best"
+    if (folder / "checkpoints").is_dir():
+        raise ValueError(f"model {str(folder)!r}: a run that has not been scored yet, so that it has no `best`; its "
+                         "first evaluation writes one")  # fmt: skip
+    return folder
+
+
+def from_hub(repository: str, patterns: list[str]) -> Path:
+    """Downloads files of a repository on the Hugging Face hub and returns their folder.
+
+    Raises:
+        ValueError: The hub does not answer or has no such repository.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=patterns))
+    except Exception as error:  # the hub's errors share no base class with those of its connection
+        raise ValueError(f"{repository}: cannot be read from the Hugging Face hub ({first_line(error)})") from error
