@@ -21,11 +21,11 @@ LGFORMER = {
     "bert.vocab": TOKENIZER.size, "bert.width": 24, "bert.layers": 2, "bert.heads": 2, "bert.ffn": 32,
     "bert.positions": 32, "bert.dropout": 0.0, "bert.trained_layers": 2,
     "pixel_decoder.width": 16, "pixel_decoder.heads": 2, "pixel_decoder.points": 2, "pixel_decoder.ffn": 32,
-    "pixel_decoder.l2va_ffn_width": 32, "prototype.heads": 2, "prototype.ffn": 32, "merge_hidden": 8,
+    "pixel_decoder.l2va_ffn_width": 32, "generator.heads": 2, "generator.ffn": 32, "merge_hidden": 8,
 }  # fmt: skip
 SHARED = {key: value for key, value in LGFORMER.items() if key.startswith(("swin.", "bert."))}
 ALIGNFORMER = {key: value for key, value in LGFORMER.items() if key.startswith(("swin.", "bert.", "pixel_decoder."))}
-ALIGNFORMER |= {"decoder.heads": 2, "decoder.ffn": 32, "decoder.layers": 2, "cmic.anchors": 4}
+ALIGNFORMER |= {"generator.heads": 2, "generator.ffn": 32, "generator.layers": 2, "cmic.anchors": 4}
 CLIP_TEXT = ClipTextConfig(vocab=TOKENIZER.size, width=24, layers=2, heads=2, joint=16, positions=32)
 EAVL = {
     "text": CLIP_TEXT, "grid": (4, 4), "neck": (12, 16, 20), "heads": 2, "ffn": 32, "dropout": 0.0,
@@ -49,7 +49,7 @@ def tiny(name: str) -> Preset:
     preset = get_preset(name)
     changes = dict(CHANGES[preset.method])
     if preset.method == "lgformer" and not name.endswith("layers-3"):
-        changes |= {"pixel_decoder.layers": 2, "prototype.layers": 2}
+        changes |= {"pixel_decoder.layers": 2, "generator.layers": 2}
     if preset.method in ("alignformer", "lgformer"):
         changes |= {"pixel_decoder.max_tokens": 20}
     if preset.method in ("eavl", "jmceln"):

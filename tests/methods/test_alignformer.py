@@ -88,7 +88,7 @@ def test_total_is_pixel_text_plus_half_cmic():
 def test_ablations_build_what_they_say():
     names = {row: {k for k, _ in tiny_network(f"alignformer/{row}").named_parameters()} for row in (
         "swin-s", "pixel-classifier", "no-interaction", "vlua", "without-cmic")}  # fmt: skip
-    assert not any(k.startswith(("decoder.", "head.", "pooled")) for k in names["pixel-classifier"])
+    assert not any(k.startswith(("generator.", "head.", "pooled")) for k in names["pixel-classifier"])
     assert not any("fusions" in k for k in names["no-interaction"])
     assert any("pixel_gate" in k for k in names["vlua"]) and not any("word_gate" in k for k in names["vlua"])
     assert names["without-cmic"] == names["swin-s"]

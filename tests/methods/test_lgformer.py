@@ -35,7 +35,7 @@ def test_paper_predicts_once_and_released_once_per_layer_and_before():
     assert not run(paper)[0].aux
     assert run(released)[0].aux["masks_by_layer"].shape == (3, 3, 16, 16)
     assert released.head[-1].out_features == 16 + 1  # prototype and bias
-    assert get_preset("lgformer-released").model.prototype.layers + 1 == 7
+    assert get_preset("lgformer-released").model.generator.layers + 1 == 7
 
 
 def test_logits_are_the_dot_product_of_prototype_and_pixels():
@@ -138,7 +138,7 @@ def test_decay_spares_norms_and_biases_of_the_backbone_only():
 def test_paper_size_has_the_papers_numbers():
     config = get_preset("lgformer").model
     assert config.swin.channels == (128, 256, 512, 1024) and config.swin.window == 12
-    assert config.pixel_decoder.layers == config.prototype.layers == 6
+    assert config.pixel_decoder.layers == config.generator.layers == 6
     assert (config.loss_resolution, config.pos_weight, config.deep_supervision, config.dice_weight) == (
         "stride4", 1.0, False, 0.0)  # fmt: skip
     recipe = get_preset("lgformer").recipe

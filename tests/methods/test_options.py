@@ -16,7 +16,7 @@ from tiny import TOKENIZER, tiny, tiny_model
 OPTIONS = {
     "alignformer": (
         {"encoder_output": "residual_ln"}, {"pixel_decoder.mask_features": "fpn"}, {"loss_resolution": "full"},
-        {"deep_supervision": True}, {"decoder.self_attention": True}, {"cmic.reduce": "mean"},
+        {"deep_supervision": True}, {"generator.self_attention": True}, {"cmic.reduce": "mean"},
     ),
     "crformer": (
         {"recon": "released"}, {"recon_detach_target": True}, {"recon": "released", "recon_detach_target": True},
@@ -33,7 +33,7 @@ OPTIONS = {
     ),
     "lgformer": (
         {"pixel_decoder.mask_features": "fpn"}, {"encoder_output": "residual_ln"}, {"deep_supervision": True},
-        {"head_bias": True}, {"chain_words": False}, {"prototype.self_attention": True},
+        {"head_bias": True}, {"chain_words": False}, {"generator.self_attention": True},
     ),
 }  # fmt: skip
 VARIANTS = [(method, changes) for method, some in OPTIONS.items() for changes in some]

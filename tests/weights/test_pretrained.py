@@ -41,7 +41,7 @@ def test_seeded_weights_depend_on_the_seed_alone():
 
 @pytest.mark.parametrize(
     ("name", "smaller"),
-    [("lgformer", {"pixel_decoder.layers": 1, "prototype.layers": 1}), ("crformer-released", {"neck": (8, 16, 24)})],
+    [("lgformer", {"pixel_decoder.layers": 1, "generator.layers": 1}), ("crformer-released", {"neck": (8, 16, 24)})],
 )
 def test_a_preset_is_built_from_local_encoder_folders(tmp_path, name, smaller):
     base = get_preset(name)

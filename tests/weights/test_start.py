@@ -50,7 +50,7 @@ def test_another_method_takes_what_fits_and_says_what_is_new(source):
 
 def test_a_changed_width_is_new(source):
     preset = tiny("lgformer-shapes")
-    wider = replace(preset, model=override(preset.model, {"prototype.ffn": 48}))
+    wider = replace(preset, model=override(preset.model, {"generator.ffn": 48}))
     new = start_from(wider, 0, source, ()).new
     assert new and all(name.startswith("generator.") and ".ffn." in name for name in new)
 

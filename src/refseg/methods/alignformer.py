@@ -41,7 +41,7 @@ class AlignFormerConfig:
         encoder_output: "updated" (V', L') or "residual_ln" (LayerNorm(V_m), L_m).
         pixel_decoder: The deformable pixel decoder, without attention to the words.
         head: "prototype" groups pixels by the language query, "pixel_classifier" classifies each by itself (Table 2).
-        decoder: The transformer decoder of the language query.
+        generator: The transformer decoder of the language query, which makes the prototype.
         loss_resolution: "stride4" compares at the resolution of the pixel embeddings, "full" enlarges the logits first.
         pos_weight: Weight of the foreground in the pixel-text loss.
         deep_supervision: Whether the query before and after every layer predicts and is punished.
@@ -57,7 +57,7 @@ class AlignFormerConfig:
     encoder_output: EncoderOutput
     pixel_decoder: PixelDecoderConfig
     head: Literal["prototype", "pixel_classifier"]
-    decoder: PrototypeConfig
+    generator: PrototypeConfig
     loss_resolution: Resolution
     pos_weight: float
     deep_supervision: bool
@@ -95,7 +95,7 @@ class AlignFormer(SwinBertSegmenter):
             self.classifier = nn.Conv2d(width, 1, 1)
         else:
             self.pooled_to_query = nn.Linear(dim, dim)
-            self.decoder = PrototypeGenerator(config.decoder, 1, dim, width)
+            self.generator = PrototypeGenerator(config.generator, 1, dim, width)
             self.head = prototype_head(dim, width)
 
     def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor, details: bool = False) -> Output:
@@ -107,7 +107,7 @@ class AlignFormer(SwinBertSegmenter):
         if self.config.head == "pixel_classifier":
             return Output(self.classifier(pixels), {}, shown)
         query = self.pooled_to_query(masked_mean(words, text.mask))[:, None]  # (T, 1, D)
-        states = [query, *self.decoder(query, decoded.levels, decoded.sizes)]
+        states = [query, *self.generator(query, decoded.levels, decoded.sizes)]
         supervised = self.training and self.config.deep_supervision
         prototypes = self.head(torch.cat(states if details or supervised else states[-1:], 1))  # (T, N, C)
         masks = torch.einsum("tnc,tchw->tnhw", prototypes, pixels)

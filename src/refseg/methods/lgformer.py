@@ -45,7 +45,7 @@ class LGFormerConfig:
         num_queries: Number of learnable queries; 1 for the linguistic one.
         merge_hidden: Hidden width of the MLP that merges the masks of several learnable queries.
         v2la: Whether the query looks at the pixels at all (Table 4).
-        prototype: The prototype generator.
+        generator: The prototype generator.
         head_bias: Whether the head also emits a bias per prototype, as the released code does.
         loss_resolution: "stride4" compares at the prototype's resolution (paper), "full" enlarges the logits first.
         pos_weight: Weight of the foreground in the pixel-text loss; 1 in the paper, 1.1 in the released code.
@@ -64,7 +64,7 @@ class LGFormerConfig:
     num_queries: int
     merge_hidden: int
     v2la: bool
-    prototype: PrototypeConfig
+    generator: PrototypeConfig
     head_bias: bool
     loss_resolution: Resolution
     pos_weight: float
@@ -104,7 +104,7 @@ class LGFormer(SwinBertSegmenter):
             self.learned_query = nn.Parameter(torch.randn(config.num_queries, dim))
         else:
             self.pooled_to_query = nn.Linear(dim, dim)
-        self.generator = PrototypeGenerator(config.prototype, config.num_queries, dim, width) if config.v2la else None
+        self.generator = PrototypeGenerator(config.generator, config.num_queries, dim, width) if config.v2la else None
         self.head = prototype_head(dim, width + config.head_bias)
         if config.num_queries > 1:
             hidden = config.merge_hidden

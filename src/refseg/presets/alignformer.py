@@ -44,7 +44,7 @@ PAPER = Preset(
             l2va_ffn="one", l2va_ffn_width=2048, max_tokens=20,
         ),
         head="prototype",
-        decoder=PrototypeConfig(layers=6, heads=8, ffn=2048, self_attention=False),
+        generator=PrototypeConfig(layers=6, heads=8, ffn=2048, self_attention=False),
         loss_resolution="stride4",
         pos_weight=1.0,
         deep_supervision=False,
@@ -108,7 +108,7 @@ def presets() -> list[Preset]:
         swin=compact_swin(),
         bert=compact_bert(),
         pixel_decoder=compact_pixel_decoder(PAPER.model.pixel_decoder),
-        decoder=COMPACT_DECODER,
+        generator=COMPACT_DECODER,
         loss_resolution="full",
         dice_weight=1.0,
     )  # fmt: skip

@@ -43,7 +43,7 @@ PAPER = Preset(
         num_queries=1,
         merge_hidden=64,
         v2la=True,
-        prototype=PrototypeConfig(layers=6, heads=8, ffn=2048, self_attention=False),
+        generator=PrototypeConfig(layers=6, heads=8, ffn=2048, self_attention=False),
         head_bias=False,
         loss_resolution="stride4",
         pos_weight=1.0,
@@ -82,7 +82,7 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, float], str, str]] = {
     ),
     "without-v2la": ({"v2la": False}, {"oIoU": 65.22, "mIoU": 68.75}, "Table 4", ""),
     "layers-3": (
-        {"pixel_decoder.layers": 3, "prototype.layers": 3}, {"oIoU": 65.31, "mIoU": 69.02}, "Table 5",
+        {"pixel_decoder.layers": 3, "generator.layers": 3}, {"oIoU": 65.31, "mIoU": 69.02}, "Table 5",
         "Layers of the pixel decoder and of the prototype generator.",
     ),
     "l2va-sentence": ({"pixel_decoder.l2va_input": "sentence"}, {"oIoU": 65.36, "mIoU": 68.93}, "Table 6", ""),
@@ -109,7 +109,7 @@ def presets() -> list[Preset]:
         swin=compact_swin(),
         bert=compact_bert(),
         pixel_decoder=compact_pixel_decoder(PAPER.model.pixel_decoder),
-        prototype=COMPACT_DECODER,
+        generator=COMPACT_DECODER,
         loss_resolution="full",
         dice_weight=1.0,
     )  # fmt: skip

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from refseg.files import first_line, write_beside
+from refseg.presets import preset_table
+from refseg.weights.versions import FORMAT, check_format, upgraded_config, upgraded_tensors
 
 _NAME = re.compile(r"step-(\d+)\.pt")
 
@@ -84,7 +87,7 @@ def save_checkpoint(out: Path, checkpoint: Checkpoint, keep: int) -> None:
         OSError: It cannot be written, as on a full disk; the earlier ones stay.
     """
     path = out / "checkpoints" / _name(checkpoint.run.step)
-    content = {"run": vars(checkpoint.run), "parts": checkpoint.parts, "random": checkpoint.random}
+    content = {"format": FORMAT, "run": vars(checkpoint.run), "parts": checkpoint.parts, "random": checkpoint.random}
 
     def write(beside: Path) -> None:
         with beside.open("wb") as file:  # Python's own file says why it cannot be written, torch's does not
@@ -103,11 +106,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return Checkpoint(RunState(**content["run"]), dict(content["parts"]), list(content["random"]))
+        version = check_format(content.get("format", 1))  # the first one did not say which it is
+        checkpoint = Checkpoint(RunState(**content["run"]), dict(content["parts"]), list(content["random"]))
+        return checkpoint if version == FORMAT else _upgraded(version, checkpoint)
     except pickle.UnpicklingError as error:  # whose text tells how to execute what the file says
         raise ValueError(f"{path}: not a checkpoint of this version (damaged, or more than tensors)") from error
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ValueError(f"{path}: not a checkpoint of this version ({first_line(error)})") from error
+
+
+def _upgraded(version: int, stored: Checkpoint) -> Checkpoint:
+    """A checkpoint of an earlier format under today's names; the optimiser counts parameters and needs none."""
+    preset = json.loads(stored.run.preset)
+    method = preset_table()[preset["name"]]["method"]
+    preset["model"] = upgraded_config(version, method, preset["model"])
+    parts = dict(stored.parts)
+    for name, prefix in (("network", ""), ("average", "module.")):
+        if name in parts:
+            parts[name] = upgraded_tensors(version, method, parts[name], prefix)
+    run = replace(stored.run, preset=json.dumps(preset, sort_keys=True))
+    return Checkpoint(run, parts, stored.random)
 
 
 def last_checkpoint(out: Path) -> Checkpoint:

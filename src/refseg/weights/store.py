@@ -23,6 +23,7 @@ from refseg.encoders.tokenizer import Tokenizer
 from refseg.files import first_line, flush_folder, hash_of, write_beside, write_text_beside
 from refseg.methods import METHODS, Segmenter
 from refseg.weights.folders import find_model
+from refseg.weights.versions import FORMAT, check_format, upgraded_config, upgraded_tensors
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _write_model(model: Model, folder: Path, half: bool) -> None:
     write_beside(weights, lambda path: save_file(tensors, path))
     write_beside(folder / "tokenizer.json", model.tokenizer.save)
     config = {
-        "format": 1,
+        "format": FORMAT,
         "name": model.name,
         "method": model.method,
         "model": asdict(typing.cast(Any, model.network).config),
@@ -170,20 +171,19 @@ def load_model(name: str) -> Model:
                              "model.safetensors and tokenizer.json")  # fmt: skip
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
-        if config["format"] != 1:
-            raise ValueError(f"format {config['format']!r}; this version reads format 1")
-        method, stored = config["method"], config["model"]
+        version, method = check_format(config["format"]), config["method"]
         if method not in METHODS:
             raise ValueError(f"method {method!r} is unknown; known are {', '.join(METHODS)}")
         kind, kind_config = METHODS[method]
         size = config_from_dict(InputConfig, config["input"], "input")
+        stored = upgraded_config(version, method, config["model"])
         network = kind(config_from_dict(kind_config, stored, "model"))
     except Exception as error:  # torch refuses impossible widths in many ways
         raise ValueError(f"{config_file}: not the config of a model ({first_line(error)})") from error
     digest = hash_of(weights)
     if config.get("sha256") != digest:
         raise ValueError(f"{weights}: its SHA-256 is not the one in config.json; the file is damaged or was replaced")
-    load_strictly(network, read_tensors(weights), str(weights))
+    load_strictly(network, upgraded_tensors(version, method, read_tensors(weights)), str(weights))
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
     training = config.get("training", {})
     return Model(config.get("name", name), method, network.eval(), size, tokenizer, training, digest)
