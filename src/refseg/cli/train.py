@@ -38,7 +38,7 @@ def train(
         str | None, typer.Option(help="Start from the weights of this model: packaged name, folder, or user/name.")
     ] = None,
     encoders: Annotated[
-        Path | None, typer.Option(help="Folder with the published encoders; see the README for their names.")
+        Path | None, typer.Option(help="Folder with the published encoders; docs/train.md has their names.")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; the preset's by default.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data, instead of --steps.")] = None,
