@@ -60,7 +60,13 @@ def test_other_images_than_rgb(predictor, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "   ", "\t\n", "\u200b", None, 3])
 def test_an_empty_expression_is_refused(predictor, text):
-    message = "empty" if isinstance(text, str) else f"type {type(text).__name__}: a string"
+    message = (
+        "empty"
+        if isinstance(text, str)
+        else "expression None: a string"
+        if text is None
+        else f"type {type(text).__name__}: a string"
+    )
     for given in (text, [text]):
         with pytest.raises(ValueError, match=message):
             predictor(image(), given)

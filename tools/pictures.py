@@ -15,7 +15,7 @@ from PIL import Image
 
 from refseg import Predictor
 from refseg.data.shapes import RefShapes
-from refseg.scoring.metrics import score
+from refseg.scoring.metrics import count_pixels
 from refseg.visualize import captioned, contact_sheet, overlay
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +45,8 @@ def main(model: str = "lgformer-shapes") -> None:
             cell = shown[expression.kind or ""]
             if len(cell) < PER_KIND:
                 found = predictor(sample.image, expression.text)
-                iou = score(found.mask, sample.mask(number)).iou
+                shared, own, target = count_pixels(found.mask, sample.mask(number))
+                iou = shared / (own + target - shared)
                 text = f"{expression.kind}: {expression.text} (IoU {iou:.2f})"
                 cell.append(captioned(overlay(sample.image, found.mask), text, size=12))
         if all(len(cell) == PER_KIND for cell in shown.values()):

@@ -345,3 +345,30 @@ def test_memory_is_bounded_by_arguments(monkeypatch):
     sizes.clear()
     evaluation_report(predictor, DATA, ORIGIN, ORIGINAL)
     assert sizes == [(8, 64)]
+
+
+@pytest.mark.parametrize("save_scores", [False, True])
+def test_an_evaluation_with_a_limit_can_grow(save_scores, tmp_path, monkeypatch):
+    predictor, data = Predictor(tiny_model(), "cpu"), RefShapes("refshapes", "val")
+    asked = []
+    answer = predictor.network_logits
+    monkeypatch.setattr(predictor, "network_logits", lambda i, t, **how: asked.append(len(i)) or answer(i, t, **how))
+
+    def run(out, limit):
+        origin = Origin("tiny", "refshapes", "val", "true", limit, "model", {}, "", 0)
+        return evaluation_report(predictor, data, origin, ORIGINAL, out, save_scores, images_per_batch=2)
+
+    run(tmp_path / "grown", 20)
+    small = sum(asked)
+    grown = run(tmp_path / "grown", 40)
+    assert sum(asked) - small < 2 * small  # what was answered is not asked again, but for the last batch
+    whole = run(tmp_path / "whole", 40)
+    for name in ("expressions", "images", "limit"):
+        assert grown[name] == whole[name]
+    assert grown["mIoU"] == pytest.approx(whole["mIoU"], abs=1e-6)
+    for name in ("grown", "whole"):
+        lines = (tmp_path / name / "predictions.jsonl").read_text().splitlines()
+        assert json.loads(lines[0])["limit"] == 40 and len(lines) == 41
+        assert len({json.loads(line)["sent_id"] for line in lines[1:]}) == 40
+    with pytest.raises(ValueError, match="differ in limit"):
+        run(tmp_path / "grown", 20)

@@ -57,6 +57,7 @@ def evaluate(
     device: DeviceOption = None,
 ) -> None:
     """Score MODEL on a split: oIoU, mIoU and P@X under a protocol, with intervals and by groups of expressions."""
+    from refseg.data.questions import images_asked
     from refseg.data.sets import open_data
     from refseg.protocols import find_protocol
     from refseg.weights.folders import find_model
@@ -95,7 +96,8 @@ def evaluate(
         assert model is not None
         predictor = load_predictor(model, device)
         origin = Origin(model, data, split, words, limit, "model", predictor.model.training, command, seed, overlap)
-        with ProgressBar("evaluating", len(samples) if limit is None else None, hidden=hide) as bar:
+        asked: Any = words
+        with ProgressBar("evaluating", images_asked(samples, limit, asked), hidden=hide) as bar:
             sizes = {} if batch is None else {"images_per_batch": batch, "at_once": batch}
             report = evaluation_report(predictor, samples, origin, chosen, out, save_scores, bar.advance, **sizes)
     if as_json:

@@ -12,7 +12,8 @@ def check_expression(text: Any) -> None:
         ValueError: The expression is not a string, not valid Unicode, or has nothing to read in it.
     """
     if not isinstance(text, str):
-        raise ValueError(f"expression of type {type(text).__name__}: a string, or a list of strings, is accepted")
+        given = "None" if text is None else f"of type {type(text).__name__}"
+        raise ValueError(f"expression {given}: a string, or a list of strings, is accepted")
     if not any(c.isprintable() and not c.isspace() for c in text):
         raise ValueError(f"expression {text!r}: empty; a few words that name one object are accepted")
     try:

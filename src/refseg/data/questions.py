@@ -170,6 +170,21 @@ def asked_of(data: Samples, index: int, words: Words) -> dict[int, str]:
     return dict(zip(*_Reader(data).asked(index, words), strict=True))
 
 
+def images_asked(data: Samples, limit: int | None, words: Words = "true") -> int | None:
+    """How many images `batches` comes by; None where only reading the images would tell."""
+    if limit is None:
+        return len(data)
+    if not hasattr(data, "expressions"):
+        return None
+    reader, left, images = _Reader(data), limit, 0
+    for index in range(len(data)):
+        if left <= 0:
+            break
+        count = min(left, len(reader.asked(index, words)[0]))
+        left, images = left - count, images + (count > 0)
+    return images
+
+
 def ask(data: Samples, limit: int | None = None, words: Words = "true") -> Iterator[Question]:
     """What is asked about each image, one after another; see `batches`."""
     for batch in batches(data, limit, words):

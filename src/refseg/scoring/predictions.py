@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +22,7 @@ from refseg.data.checks.identity import DataIdentity
 from refseg.data.formats.rle import decode_rle, encode_rle
 from refseg.data.questions import Question, batches
 from refseg.data.transforms import InputConfig
-from refseg.files import first_line
+from refseg.files import first_line, write_beside
 from refseg.predictor import Predictor
 from refseg.protocols import MASK_FIELDS, Protocol
 from refseg.scoring.evaluation import Answer, score_answers
@@ -62,6 +63,7 @@ class PredictionWriter:
     """Writes a predictions file beside its place and renames it when it is complete.
 
     A run that was stopped leaves the file beside; the next one with the same header goes on behind its last whole line.
+    So does one that asks for more of the same expressions than a file that is there, complete or not.
 
     Args:
         path: The file.
@@ -72,6 +74,10 @@ class PredictionWriter:
         self.path = path
         self.beside = path.with_name(f".{path.name}.part")
         self._before: PredictionFile | None = None
+        for there in (self.beside, path):
+            if there.is_file() and asks_for_more(header, _first(there)):
+                _take_over(there, self.beside, header)
+                break
         if self.beside.is_file() and _mend(self.beside, header):
             self._before = PredictionFile(self.beside)
         self._file: BinaryIO = self.beside.open("ab" if self._before else "wb")
@@ -294,6 +300,30 @@ def _parse(path: Path, line: int, text: bytes) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"{path} line {line}: {str(row)[:60]!r}; an object is accepted")
     return row
+
+
+def asks_for_more(header: dict[str, Any], there: dict[str, Any]) -> bool:
+    """Whether a header asks what another one did, and for more expressions."""
+    new, old = header.get("limit"), there.get("limit")
+    alike = there.keys() == header.keys() and all(there[name] == header[name] for name in header if name != "limit")
+    return alike and type(old) is int and (new is None or new > old)
+
+
+def _first(path: Path) -> dict[str, Any]:
+    """The first line of a file, or nothing where it is no header."""
+    try:
+        return read_header(path)
+    except ValueError:
+        return {}
+
+
+def _take_over(path: Path, beside: Path, header: dict[str, Any]) -> None:
+    """Writes the whole lines of a file below another header, without its last image, which a limit may have cut."""
+    with path.open("rb") as file:
+        lines = [(json.loads(text)["image_id"], text) for text in islice(file, 1, None) if text.endswith(b"\n")]
+    last = lines[-1][0] if lines else None
+    kept = [text for image_id, text in lines if image_id != last]
+    write_beside(beside, lambda new: new.write_bytes(json.dumps(header).encode() + b"\n" + b"".join(kept)))
 
 
 def _mend(path: Path, header: dict[str, Any]) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 
 from refseg import __version__
 from refseg.data.checks.identity import DataIdentity
+from refseg.data.formats.fields import as_list, as_record
+from refseg.files import first_line
 from refseg.protocols import STANDARD, Protocol, protocol_from_dict
 from refseg.scoring.bootstrap import RESAMPLES, intervals
 from refseg.scoring.breakdown import breakdowns, outcomes
@@ -97,6 +99,11 @@ def with_results(report: dict[str, Any], scores: Scores) -> dict[str, Any]:
     return report | {"results": {"columns": list(COLUMNS), "rows": rows}}
 
 
+def _told(error: Exception) -> str:
+    """What is wrong with a report; a missing field by its name."""
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else first_line(error)
+
+
 def read_report(path: Path) -> tuple[dict[str, Any], Scores]:
     """Reads an evaluation's folder, or its report.json.
 
@@ -107,12 +114,15 @@ def read_report(path: Path) -> tuple[dict[str, Any], Scores]:
     if not file.is_file():
         raise ValueError(f"{path}: no report.json; a folder that `refseg eval --out` wrote is accepted")
     try:
-        report = {"overlap": "union"} | json.loads(file.read_text(encoding="utf-8"))
+        stored = as_record(json.loads(file.read_text(encoding="utf-8")), "the file")
+        report = {"overlap": "union", **stored}
         protocol: Protocol = protocol_from_dict(report["protocol_fields"])
-        columns = report["results"]["columns"]
-        pairs = [Scored(**dict(zip(columns, row, strict=True))) for row in report["results"]["rows"]]
+        results = as_record(report["results"], "results")
+        columns = as_list(results["columns"], "results.columns")
+        rows = (as_list(row, "results.rows") for row in as_list(results["rows"], "results.rows"))
+        pairs = [Scored(**dict(zip(columns, row, strict=True))) for row in rows]
         for name in ("model", "data", "split", "words", "limit"):
             report[name]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file}: not a report of `refseg eval --out` ({error!r})") from error
+        raise ValueError(f"{file}: not a report of `refseg eval --out` ({_told(error)})") from error
     return report, Scores(pairs, protocol)

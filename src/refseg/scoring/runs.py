@@ -22,7 +22,14 @@ from refseg.protocols import STANDARD, Protocol
 from refseg.scoring.cases import draw_cases
 from refseg.scoring.evaluation import IMAGES_PER_BATCH, Answer, evaluate, evaluate_baselines
 from refseg.scoring.metrics import Scored, Scores
-from refseg.scoring.predictions import PredictionFile, PredictionWriter, make_header, read_header, score_predictions
+from refseg.scoring.predictions import (
+    PredictionFile,
+    PredictionWriter,
+    asks_for_more,
+    make_header,
+    read_header,
+    score_predictions,
+)
 from refseg.scoring.report import Origin, make_report, with_results
 from refseg.scoring.report_page import make_page
 from refseg.scoring.saved_scores import SavedScores, score_saved
@@ -96,6 +103,8 @@ def _refuse_other(path: Path, header: dict[str, Any]) -> None:
     if not path.is_file():
         return
     there = read_header(path)
+    if asks_for_more(header, there):
+        return
     differ = [name for name in header if there.get(name) != header[name]]
     if differ:
         raise ValueError(

@@ -29,6 +29,7 @@ from refseg.files import write_beside, write_text_beside
 from refseg.protocols import Protocol
 from refseg.scoring.evaluation import Answer, answer_of, score_answers
 from refseg.scoring.metrics import Scores
+from refseg.scoring.predictions import asks_for_more
 from refseg.types import Samples
 
 STEPS = 127
@@ -52,6 +53,15 @@ def rounding_of(largest: np.ndarray) -> float:
     return float(largest.max(initial=0)) / (2 * STEPS)
 
 
+def _fits(place: Path, header: dict[str, Any]) -> bool:
+    """Whether a folder's scores are those of the same question, or of a part of it."""
+    try:
+        there = json.loads(place.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return there == header or (isinstance(there, dict) and asks_for_more(header, there))
+
+
 class SavedScores:
     """A folder of saved scores.
 
@@ -69,7 +79,7 @@ class SavedScores:
         place = folder / "header.json"
         if header is not None:
             text = json.dumps(header, indent=1) + "\n"
-            if place.is_file() and place.read_text(encoding="utf-8") != text:  # of another run: none of it fits
+            if place.is_file() and not _fits(place, header):  # of another run: none of it fits
                 for old in folder.glob("*.npz"):
                     old.unlink()
             write_text_beside(place, text)

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from refseg.data.formats.fields import as_record
 from refseg.data.transforms import InputConfig
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.files import first_line, flush_folder, hash_of, write_beside, write_text_beside
@@ -170,13 +171,13 @@ def load_model(name: str) -> Model:
             raise ValueError(f"model {name!r}: {file.name} is missing; a model is a folder with config.json, "
                              "model.safetensors and tokenizer.json")  # fmt: skip
     try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config = as_record(json.loads(config_file.read_text(encoding="utf-8")), "the file")
         version, method = check_format(config["format"]), config["method"]
         if method not in METHODS:
             raise ValueError(f"method {method!r} is unknown; known are {', '.join(METHODS)}")
         kind, kind_config = METHODS[method]
         size = config_from_dict(InputConfig, config["input"], "input")
-        stored = upgraded_config(version, method, config["model"])
+        stored = upgraded_config(version, method, as_record(config["model"], "model"))
         network = kind(config_from_dict(kind_config, stored, "model"))
     except Exception as error:  # torch refuses impossible widths in many ways
         raise ValueError(f"{config_file}: not the config of a model ({first_line(error)})") from error

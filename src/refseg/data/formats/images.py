@@ -35,7 +35,8 @@ def read_image(image: str | Path | bytes | BinaryIO | Image.Image | np.ndarray) 
     if isinstance(image, bytes | bytearray | memoryview):
         image = io.BytesIO(image)
     if not isinstance(image, str | Path | Image.Image) and not hasattr(image, "read"):
-        raise ValueError(f"image of type {type(image).__name__}: a path, bytes, an open file, a PIL image or an array "
+        given = "None" if image is None else f"of type {type(image).__name__}"
+        raise ValueError(f"image {given}: a path, bytes, an open file, a PIL image or an array "
                          "is accepted")  # fmt: skip
     name = str(image) if isinstance(image, str | Path) else "image"
     try:
