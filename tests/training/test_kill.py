@@ -65,7 +65,7 @@ def killed_and_resumed(out, whole, moments):
     assert kill_after(last, 0, 0, seen) == 0  # not killed
     assert seen == {step: {loss} for step, loss in losses.items()}
     assert torch.equal(weights(load_model(str(out / "last"))), expected)
-    assert sorted(path.name for path in out.iterdir()) == ["best", "checkpoints", "last", "log.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == ["best", "checkpoints", "last", "log.jsonl", "run.json"]
     left = sorted(path.name for path in (out / "checkpoints").iterdir())  # nothing half-written among them
     assert left == [f"step-{step:08d}.pt" for step in (STEPS - 2, STEPS)]
 

@@ -21,7 +21,10 @@ from refseg.progress import ProgressBar
 
 
 def train(
-    preset: Annotated[str, typer.Argument(help="Name of a preset; `refseg models` lists them.")],
+    context: typer.Context,
+    preset: Annotated[
+        str | None, typer.Argument(help="Name of a preset; `refseg models` lists them. --resume knows its own.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run: checkpoints, log, last and best weights.")
     ] = None,
@@ -87,6 +90,11 @@ def train(
     """
     from refseg.presets import check_preset, get_preset
 
+    if preset is None:
+        if not resume or plan or out is None:
+            raise ValueError("no PRESET is given: its name is needed, or --resume --out DIR with the folder of a run")
+        _resume(context, out)
+        return
     check_preset(preset)
     if not plan and out is None:
         raise ValueError(f"preset {preset!r}: --out DIR with the folder of the run is needed")
@@ -126,8 +134,6 @@ def train(
             raise ValueError(f"preset {preset!r}: is trained on photos; --data with a data set or its folder is needed")
         data = ["refshapes"]
     from refseg.training.config import Run
-    from refseg.training.loop import train as train_run
-    from refseg.training.processes import find_processes
 
     run = Run(
         preset=chosen, data=tuple(data), out=out, steps=steps, epochs=epochs, seed=seed, save_every=save_every,
@@ -135,7 +141,50 @@ def train(
         encoders=encoders, images=images, overlap=checked_overlap(overlap), init=init, precision=how,
         accumulate=accumulate, recompute=gradient_checkpointing, ema=ema, tensorboard=tensorboard,
     )  # fmt: skip
-    with find_processes(device) as team:
+    _go(run, resume)
+
+
+def _resume(context: typer.Context, out: Path) -> None:
+    """Goes on with the run in a folder as it was told; what is given now replaces what was."""
+    if not out.is_dir():
+        raise ValueError(f"{out}: no such folder; the folder of a run is accepted")
+    from refseg.training.config import read_run
+    from refseg.training.settings import with_settings
+
+    run = read_run(out)
+    given = {name: value for name, value in context.params.items() if _is_given(context, name)}
+    settings = given.pop("change", None) or []
+    renamed = {"gradient_checkpointing": "recompute"}
+    changes = {renamed.get(name, name): value for name, value in given.items() if name not in ("resume", "out")}
+    if planned := [name for name in ("gpu_memory", "gpus", "as_json") if name in changes]:
+        raise ValueError(f"--{planned[0].replace('_', '-').replace('as-', '')} with --resume: says what is planned; "
+                         "--plan is accepted")  # fmt: skip
+    if "data" in changes:
+        changes["data"] = tuple(changes["data"])
+    if "overlap" in changes:
+        checked_overlap(changes["overlap"])
+    if "precision" in changes:
+        changes["precision"] = _precision(changes["precision"])
+    if "steps" in changes:
+        changes.setdefault("epochs", None)
+    if "epochs" in changes:
+        changes.setdefault("steps", None)
+    _go(replace(run, preset=with_settings(run.preset, settings), **changes), resume=True)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line, and has not its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _go(run: Any, resume: bool) -> None:
+    """Trains with everybody that the launcher started."""
+    from refseg.training.loop import train as train_run
+    from refseg.training.processes import find_processes
+
+    out = run.out
+    with find_processes(run.device) as team:
         with ProgressBar("training", None, hidden=not team.main) as bar:
             train_run(run, resume, bar.at, lambda message: typer.echo(message, err=True), team)
         if team.main:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
+from refseg.data.formats.fields import as_record
 from refseg.data.formats.regions import Overlap
+from refseg.files import first_line
+from refseg.presets import get_preset
 from refseg.presets.base import Preset
 from refseg.training.step import Precision
+from refseg.weights.store import config_from_dict
+from refseg.weights.versions import FORMAT, check_format, upgraded_config
+
+RUN_FILE = "run.json"  # what a run was told, in its folder
+_PATHS = ("out", "encoders", "images")
+_PARTS = ("model", "input", "recipe")
 
 
 @dataclass(frozen=True)
@@ -61,3 +72,39 @@ class Run:
     recompute: bool = False
     ema: float = 0.0
     tensorboard: bool = False
+
+
+def describe(preset: Preset) -> str:
+    """All that decides what a preset computes; a checkpoint is only resumed with the same."""
+    parts = {"model": asdict(preset.model), "input": asdict(preset.input), "recipe": asdict(preset.recipe)}
+    return json.dumps({"name": preset.name, **parts}, sort_keys=True)
+
+
+def run_to_json(run: Run) -> str:
+    """What a run was told, so that it can go on without being told again; paths become absolute."""
+    told: dict[str, Any] = {field.name: getattr(run, field.name) for field in fields(Run) if field.name != "preset"}
+    told |= {name: str(told[name].absolute()) for name in _PATHS if told[name] is not None}
+    return json.dumps({"format": FORMAT, "preset": json.loads(describe(run.preset)), **told}, indent=1) + "\n"
+
+
+def read_run(out: Path) -> Run:
+    """What the run in a folder was told.
+
+    Raises:
+        ValueError: There is no run, one from before this was kept, or its file is damaged.
+    """
+    file = out / RUN_FILE
+    if not file.is_file():
+        raise ValueError(f"{out}: holds no {RUN_FILE}, which says what a run was told; --resume with PRESET and the "
+                         "options of the run is accepted")  # fmt: skip
+    try:
+        told = dict(as_record(json.loads(file.read_text(encoding="utf-8")), "the file"))
+        version, stored = check_format(told.pop("format")), dict(as_record(told.pop("preset"), "preset"))
+        base = get_preset(stored["name"])
+        stored["model"] = upgraded_config(version, base.method, as_record(stored["model"], "model"))
+        parts = {name: config_from_dict(type(getattr(base, name)), stored[name], name) for name in _PARTS}
+        told |= {name: Path(told[name]) for name in _PATHS if told[name] is not None}
+        told["data"] = tuple(told["data"])
+        return Run(preset=replace(base, **parts), **(told | {"out": out}))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file}: not what a run was told ({first_line(error)})") from error

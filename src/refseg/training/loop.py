@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -19,9 +19,8 @@ from refseg import __version__
 from refseg.data.loader import TrainingBatches
 from refseg.data.mixture import TrainingData, open_training
 from refseg.encoders.tokenizer import Tokenizer
-from refseg.files import prepare_folder
+from refseg.files import prepare_folder, write_text_beside
 from refseg.predictor import Predictor
-from refseg.presets.base import Preset
 from refseg.scoring.evaluation import evaluate
 from refseg.scoring.metrics import Scores
 from refseg.training.checkpoint import (
@@ -34,7 +33,7 @@ from refseg.training.checkpoint import (
     set_random_state,
     tidy,
 )
-from refseg.training.config import Run
+from refseg.training.config import RUN_FILE, Run, describe, run_to_json
 from refseg.training.interrupt import Interrupt, ignore_signals
 from refseg.training.log import Log, find_tensorboard
 from refseg.training.optim import make_optimiser, rate_at, set_rate
@@ -106,6 +105,8 @@ class _Training:
             run.seed, steps, data.train.endless, team.rank, team.count, run.accumulate,
         )  # fmt: skip
         prepare_folder(run.out)
+        if team.main and not resume:
+            write_text_beside(run.out / RUN_FILE, run_to_json(run))
         if run.recompute:
             recompute_blocks(self.network)
         self.optimiser = make_optimiser(self.network, recipe)
@@ -351,9 +352,3 @@ def _difference(was: str, is_: str) -> str:
             if one[part][field] != two[part].get(field):
                 return f"{part}.{field} {one[part][field]}, not {two[part].get(field)}"
     return f"preset {one['name']}, not {two['name']}"
-
-
-def describe(preset: Preset) -> str:
-    """All that decides what a preset computes; a checkpoint is only resumed with the same."""
-    parts = {"model": asdict(preset.model), "input": asdict(preset.input), "recipe": asdict(preset.recipe)}
-    return json.dumps({"name": preset.name, **parts}, sort_keys=True)
