@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 HIGHLIGHT = np.array([150, 255, 0], dtype=np.float32)  # lime: rare in photos, and no colour of RefShapes
 DIMMED = 0.72  # of the brightness of what is not in the mask
-TINT = 0.3  # share of the colour inside the mask
+TINT = 0.2  # share of the colour inside the mask
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, colour: np.ndarray = HIGHLIGHT) -> Image.Image:
