@@ -36,7 +36,7 @@ def measure(preset_name: str, photo: str, encoders: str | None, expression: str)
     from refseg.data.transforms import image_to_pixels
     from refseg.methods import METHODS
     from refseg.presets import get_preset
-    from refseg.weights.pretrained import build
+    from refseg.weights.start import build
 
     torch.manual_seed(0)
     preset = get_preset(preset_name)

@@ -17,15 +17,8 @@ from refseg.encoders.clip import ClipResNet, ClipResNetConfig, ClipText, ClipTex
 from refseg.presets import get_preset
 from refseg.presets.base import Encoders, override
 from refseg.weights.folders import PACKAGED
-from refseg.weights.pretrained import (
-    build,
-    find_clip,
-    find_tokenizer,
-    load_clip_resnet,
-    load_clip_text,
-    load_clip_vit,
-    seeded,
-)
+from refseg.weights.pretrained import find_clip, find_tokenizer, load_clip_resnet, load_clip_text, load_clip_vit
+from refseg.weights.start import build, seeded
 from tiny import tiny
 
 

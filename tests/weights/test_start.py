@@ -13,8 +13,7 @@ from refseg.encoders.tokenizer import Tokenizer
 from refseg.presets import get_preset
 from refseg.presets.base import override, shapes_tokenizer
 from refseg.training.loop import train
-from refseg.weights.pretrained import WORD_EMBEDDINGS, bare, match_words
-from refseg.weights.start import fresh_start, start_from
+from refseg.weights.start import WORD_EMBEDDINGS, bare, fresh_start, match_words, start_from
 from refseg.weights.store import load_model, save_model
 from tiny import tiny, tiny_model
 

@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader
 from refseg import __version__
 from refseg.data.loader import TrainingBatches
 from refseg.data.mixture import TrainingData, open_training
-from refseg.encoders.tokenizer import Tokenizer
 from refseg.files import prepare_folder, write_text_beside
 from refseg.predictor import Predictor
 from refseg.scoring.evaluation import evaluate
@@ -41,8 +40,7 @@ from refseg.training.processes import Processes, find_processes
 from refseg.training.recompute import recompute_blocks
 from refseg.training.step import Trainee, leaves_out, take_step
 from refseg.types import Batch
-from refseg.weights.pretrained import bare
-from refseg.weights.start import Start, fresh_start, start_from
+from refseg.weights.start import Start, first_weights
 from refseg.weights.store import Model, recover_model, save_model
 
 Report = Callable[[int, int, dict[str, float]], None]
@@ -83,52 +81,85 @@ class _Training:
     """A run under way: everything that a step changes, and what it is written to."""
 
     def __init__(self, run: Run, resume: bool, team: Processes, say: Say) -> None:
-        recipe = run.preset.recipe
-        if not 0 <= run.ema < 1:
-            raise ValueError(f"--ema {run.ema}: a decay from 0 (none) to below 1 is accepted")
-        if run.tensorboard:
-            find_tensorboard()
-        data = open_training(run.data, recipe.expressions_per_image == 1, run.overlap, run.images)
-        self.run, self.team, self.data = run, team, data
-        items = 0 if data.train.endless else len(data.train)
+        self.run, self.team = run, team
+        _check(run, resume)
+        stored = self._open(resume)
+        start = self._begin(stored)
+        self._build()
+        self._describe(start)
+        torch.manual_seed(run.seed + 1 + team.rank)  # each process drops other parts out
+        if stored is not None:
+            self._put_back(stored)
+        self._prepare_folder(resume)
+        self._share()
+        self._tell(start, say)
+        self._open_log(start, resume)
+
+    def _open(self, resume: bool) -> Checkpoint | None:
+        """The data, the number of steps, and where an earlier run stopped."""
+        run, recipe = self.run, self.run.preset.recipe
+        self.data = open_training(run.data, recipe.expressions_per_image == 1, run.overlap, run.images)
+        self.items = 0 if self.data.train.endless else len(self.data.train)
         # Whole batches, as the papers' code counts: 40 epochs of 42,404 references by 32 are 53,000 steps.
-        self.epoch = max(1, items // recipe.images_per_batch) if items else ENDLESS_EPOCH
-        steps = _steps_of(run, data, self.epoch)
+        self.epoch = max(1, self.items // recipe.images_per_batch) if self.items else ENDLESS_EPOCH
+        self.steps = _steps_of(run, self.data, self.epoch)
         if not resume and (checkpoints(run.out) or (run.out / "last").exists()):
             raise ValueError(f"{run.out}: holds a run already; --resume goes on with it, or give another folder")
-        stored = last_checkpoint(run.out) if resume else None
-        start = _start_of(run, data, stored)
+        return last_checkpoint(run.out) if resume else None
+
+    def _begin(self, stored: Checkpoint | None) -> Start:
+        """The model with the weights that it begins with, and the batches that it reads."""
+        run, team, data, recipe = self.run, self.team, self.data, self.run.preset.recipe
+        words = None if stored is None else stored.run.tokenizer
+        start = first_weights(run.preset, run.seed, data.texts, run.encoders, run.init, words)
         self.model = start.model
         self.network = self.model.network.to(team.device)
         self.batches = TrainingBatches(
             data.train, self.model.tokenizer, self.model.input, recipe.images_per_batch, recipe.expressions_per_image,
-            run.seed, steps, data.train.endless, team.rank, team.count, run.accumulate,
+            run.seed, self.steps, data.train.endless, team.rank, team.count, run.accumulate,
         )  # fmt: skip
-        prepare_folder(run.out)
-        if team.main and not resume:
-            write_text_beside(run.out / RUN_FILE, run_to_json(run))
+        return start
+
+    def _build(self) -> None:
+        """What changes the weights: optimiser, loss scale, average."""
+        run = self.run
         if run.recompute:
             recompute_blocks(self.network)
-        self.optimiser = make_optimiser(self.network, recipe)
-        self.scaler = torch.amp.GradScaler(team.device.type, enabled=run.precision == "fp16")
+        self.optimiser = make_optimiser(self.network, run.preset.recipe)
+        self.scaler = torch.amp.GradScaler(self.team.device.type, enabled=run.precision == "fp16")
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(run.ema)) if run.ema else None
+
+    def _describe(self, start: Start) -> None:
+        """Where the run stands before its first step, and all that it must have in common with whoever goes on."""
+        run = self.run
         self.state = RunState(
-            step=0, seed=run.seed, steps=steps, preset=describe(run.preset), data=" + ".join(run.data), items=items,
-            overlap=run.overlap, eval_limit=run.eval_limit, precision=run.precision, ema=run.ema, source=start.source,
-            tokenizer=self.model.tokenizer.to_json(),
+            step=0, seed=run.seed, steps=self.steps, preset=describe(run.preset), data=" + ".join(run.data),
+            items=self.items, overlap=run.overlap, eval_limit=run.eval_limit, precision=run.precision, ema=run.ema,
+            source=start.source, tokenizer=self.model.tokenizer.to_json(),
         )  # fmt: skip
-        torch.manual_seed(run.seed + 1 + team.rank)  # each process drops other parts out
-        if stored is not None:
-            self._put_back(stored)
-        if team.main:
-            tidy(run.out, self.state.step)
-            for name in ("best", "last"):
-                recover_model(run.out / name)
-        trainee = Trainee(self.network, team.device.type, run.precision)
+
+    def _prepare_folder(self, resume: bool) -> None:
+        """Makes sure that it can be written to, and tidies what a killed run left."""
+        out = self.run.out
+        prepare_folder(out)
+        if not self.team.main:
+            return
+        if not resume:
+            write_text_beside(out / RUN_FILE, run_to_json(self.run))
+        tidy(out, self.state.step)
+        for name in ("best", "last"):
+            recover_model(out / name)
+
+    def _share(self) -> None:
+        """The network as all processes train it together."""
+        team = self.team
+        trainee = Trainee(self.network, team.device.type, self.run.precision)
         self.trainee = team.share(trainee, team.count > 1 and self._leaves_out(trainee))
-        self._tell(start, say)
-        self.log = Log(run.out, self.state.step if resume else None, run.tensorboard) if team.main else None
-        if start.new and stored is None:
+
+    def _open_log(self, start: Start, resume: bool) -> None:
+        run = self.run
+        self.log = Log(run.out, self.state.step if resume else None, run.tensorboard) if self.team.main else None
+        if start.new and not resume:
             self._log(init=run.init, new_tensors=list(start.new), of=start.of)
 
     def _leaves_out(self, trainee: Trainee) -> bool:
@@ -312,6 +343,16 @@ class _Before:
             buffer.copy_(value)
 
 
+def _check(run: Run, resume: bool) -> None:
+    """Refuses options that contradict each other, before anything is read."""
+    if not 0 <= run.ema < 1:
+        raise ValueError(f"--ema {run.ema}: a decay from 0 (none) to below 1 is accepted")
+    if not resume and run.init is not None and run.encoders is not None:
+        raise ValueError(f"--init {run.init} and --encoders {run.encoders}: one of the two is accepted")
+    if run.tensorboard:
+        find_tensorboard()
+
+
 def _steps_of(run: Run, data: TrainingData, epoch: int) -> int:
     if run.epochs is None:
         return run.steps or run.preset.recipe.steps
@@ -320,16 +361,6 @@ def _steps_of(run: Run, data: TrainingData, epoch: int) -> int:
     if data.train.endless:
         raise ValueError(f"--epochs {run.epochs}: {data.train.name} has no end; --steps is accepted")
     return run.epochs * epoch
-
-
-def _start_of(run: Run, data: TrainingData, stored: Checkpoint | None) -> Start:
-    if stored is not None:  # weights and words are in the checkpoint
-        return Start(bare(run.preset, Tokenizer.from_json(stored.run.tokenizer)), stored.run.source)
-    if run.init is not None and run.encoders is not None:
-        raise ValueError(f"--init {run.init} and --encoders {run.encoders}: one of the two is accepted")
-    if run.init is not None:
-        return start_from(run.preset, run.seed, run.init, data.texts)
-    return fresh_start(run.preset, run.seed, run.encoders, data.texts)
 
 
 def warn_of_cut(texts: Sequence[str], model: Model) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,70 +12,14 @@ from refseg.encoders.clip import ClipResNet, ClipText, ClipViT
 from refseg.encoders.clip_names import Tower, tower_tensors, transformers_names
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.files import first_line
-from refseg.methods import METHODS
-from refseg.presets.base import Encoders, Preset, compact_tokenizer, with_vocabulary
-from refseg.weights.folders import PACKAGED, from_hub
-from refseg.weights.store import Model, load_strictly, read_tensors
+from refseg.presets.base import Encoders
+from refseg.weights.folders import from_hub
+from refseg.weights.store import load_strictly, read_tensors
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # OpenCLIP's names first: beside them, `model.safetensors` is timm's image tower alone. Pickles come last.
 CLIP_WEIGHTS = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
-WORD_EMBEDDINGS = (  # of BERT and of CLIP
-    "text_encoder.model.embeddings.word_embeddings.weight",
-    "text_encoder.model.text_model.embeddings.token_embedding.weight",
-)
-
-
-def build(preset: Preset, encoders: Path | None = None, texts: Sequence[str] = ()) -> Model:
-    """Builds a preset, with the weights in its encoders that it starts from.
-
-    Args:
-        preset: What to build.
-        encoders: Folder that holds the encoder checkpoints by name; without it they come from the hub.
-        texts: Sentences whose words a compact version shall know beside those of RefShapes.
-
-    Raises:
-        ValueError: A checkpoint is missing or does not fit.
-    """
-    kind: Any = METHODS[preset.method][0]
-    found = preset.encoders
-    if found is None or found.packaged:
-        tokenizer = compact_tokenizer(preset, texts)
-        network = kind(with_vocabulary(preset, tokenizer).model)
-        if found is not None:
-            load_packaged(network, tokenizer, found.packaged)
-    elif found.clip:  # whatever is missing is found before the network is built
-        clip = find_clip(found.clip, encoders)
-        tokenizer = load_tokenizer(find_clip_tokenizer(found, clip, encoders))
-        network = kind(preset.model)
-        load_clip_text(network.text_encoder, clip)
-        load_image_tower = load_clip_resnet if isinstance(network.encoder, ClipResNet) else load_clip_vit
-        load_image_tower(network.encoder, clip)
-    else:
-        swin, bert = (find_encoder(hub_id, encoders) for hub_id in (found.swin, found.bert))
-        tokenizer = load_tokenizer(bert)
-        network = kind(preset.model)
-        load_swin(network.encoder.swin, swin)
-        load_bert(network.text_encoder.model, bert, getattr(network, "pooler", None))
-    return Model(preset.name, preset.method, network, preset.input, tokenizer, {})
-
-
-def seeded(preset: Preset, seed: int, encoders: Path | None = None, texts: Sequence[str] = ()) -> Model:
-    """`build` with initial weights that depend on nothing but the seed and the words."""
-    torch.manual_seed(seed)
-    return build(preset, encoders, texts)
-
-
-def bare(preset: Preset, tokenizer: Tokenizer) -> Model:
-    """A preset with random weights and a tokenizer that is there already; reads no file.
-
-    Raises:
-        ValueError: The tokenizer does not fit.
-    """
-    kind: Any = METHODS[preset.method][0]
-    network = kind(with_vocabulary(preset, tokenizer).model)
-    return Model(preset.name, preset.method, network, preset.input, tokenizer, {})
 
 
 def find_encoder(hub_id: str, folder: Path | None) -> Path:
@@ -189,41 +131,6 @@ def _is_torchscript(file: Path) -> bool:
             return any(name.endswith("constants.pkl") or "/code/" in name for name in archive.namelist())
     except (zipfile.BadZipFile, OSError):
         return False
-
-
-def load_packaged(network: Any, tokenizer: Tokenizer, name: str) -> None:
-    """Loads Swin and BERT of a packaged model into a network of the same kind; words it does not know keep their start.
-
-    Raises:
-        ValueError: They have another shape there.
-    """
-    tensors = read_tensors(PACKAGED / name / "model.safetensors")
-    theirs = Tokenizer.from_file(PACKAGED / name / "tokenizer.json")
-    words = next(key for key in WORD_EMBEDDINGS if key in tensors)
-    tensors[words], _ = match_words(network.state_dict()[words], tokenizer, tensors[words], theirs)
-    for part, module in (("encoder.swin.", network.encoder.swin), ("text_encoder.", network.text_encoder)):
-        kept = {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
-        load_strictly(module, kept, f"{part[:-1]} of {name}")
-
-
-def match_words(own: Tensor, tokenizer: Tokenizer, given: Tensor, theirs: Tokenizer) -> tuple[Tensor, int]:
-    """An embedding table with the rows of the words that two vocabularies share, wherever they stand in each.
-
-    Args:
-        own: (V, D) the table as it starts.
-        tokenizer: Its vocabulary.
-        given: (V', D) the other table.
-        theirs: Its vocabulary.
-
-    Returns:
-        (V, D) as float32, and how many rows of `own` were kept because the other has no such word.
-    """
-    known = theirs.vocabulary
-    pairs = [(row, known[word]) for word, row in tokenizer.vocabulary.items() if word in known]
-    rows, places = torch.tensor(pairs).T
-    table = own.detach().clone().float()
-    table[rows] = given[places].float()
-    return table, tokenizer.size - len(pairs)
 
 
 def load_swin(swin: nn.Module, folder: Path) -> None:

@@ -1,16 +1,37 @@
-"""The weights that a run begins with."""
+"""The weights that a run, or a preset that is only built, begins with; `first_weights` decides for a run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from refseg.presets.base import Preset
-from refseg.weights.pretrained import WORD_EMBEDDINGS, bare, match_words, seeded
-from refseg.weights.store import Model, load_model
+from refseg.encoders.clip import ClipResNet
+from refseg.encoders.tokenizer import Tokenizer
+from refseg.methods import METHODS
+from refseg.presets.base import Preset, compact_tokenizer, with_vocabulary
+from refseg.weights.folders import PACKAGED
+from refseg.weights.pretrained import (
+    find_clip,
+    find_clip_tokenizer,
+    find_encoder,
+    load_bert,
+    load_clip_resnet,
+    load_clip_text,
+    load_clip_vit,
+    load_swin,
+    load_tokenizer,
+)
+from refseg.weights.store import Model, load_model, load_strictly, read_tensors
+
+WORD_EMBEDDINGS = (  # of BERT and of CLIP
+    "text_encoder.model.embeddings.word_embeddings.weight",
+    "text_encoder.model.text_model.embeddings.token_embedding.weight",
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +50,34 @@ class Start:
     source: str
     new: tuple[str, ...] = ()
     of: int = 0
+
+
+def first_weights(
+    preset: Preset,
+    seed: int,
+    texts: Sequence[str],
+    encoders: Path | None = None,
+    init: str | None = None,
+    words: str | None = None,
+) -> Start:
+    """The one place that decides what a run begins with.
+
+    Args:
+        preset: What to train.
+        seed: Seed of what is random.
+        texts: Training sentences.
+        encoders: Folder of the published encoder weights; see `fresh_start`.
+        init: A model to start from instead; see `start_from`.
+        words: The tokenizer of a run that goes on; its weights come from its checkpoint.
+
+    Raises:
+        ValueError: Weights are missing or do not fit.
+    """
+    if words is not None:
+        return Start(bare(preset, Tokenizer.from_json(words)), "")
+    if init is not None:
+        return start_from(preset, seed, init, texts)
+    return fresh_start(preset, seed, encoders, texts)
 
 
 def fresh_start(preset: Preset, seed: int, encoders: Path | None, texts: Sequence[str]) -> Start:
@@ -87,3 +136,89 @@ def start_from(preset: Preset, seed: int, name: str, texts: Sequence[str]) -> St
                          "widths is accepted")  # fmt: skip
     model.network.load_state_dict(taken, strict=False)
     return Start(model, f"weights of {name}", tuple(new), len(own))
+
+
+def build(preset: Preset, encoders: Path | None = None, texts: Sequence[str] = ()) -> Model:
+    """Builds a preset, with the weights in its encoders that it starts from.
+
+    Args:
+        preset: What to build.
+        encoders: Folder that holds the encoder checkpoints by name; without it they come from the hub.
+        texts: Sentences whose words a compact version shall know beside those of RefShapes.
+
+    Raises:
+        ValueError: A checkpoint is missing or does not fit.
+    """
+    kind: Any = METHODS[preset.method][0]
+    found = preset.encoders
+    if found is None or found.packaged:
+        tokenizer = compact_tokenizer(preset, texts)
+        network = kind(with_vocabulary(preset, tokenizer).model)
+        if found is not None:
+            load_packaged(network, tokenizer, found.packaged)
+    elif found.clip:  # whatever is missing is found before the network is built
+        clip = find_clip(found.clip, encoders)
+        tokenizer = load_tokenizer(find_clip_tokenizer(found, clip, encoders))
+        network = kind(preset.model)
+        load_clip_text(network.text_encoder, clip)
+        load_image_tower = load_clip_resnet if isinstance(network.encoder, ClipResNet) else load_clip_vit
+        load_image_tower(network.encoder, clip)
+    else:
+        swin, bert = (find_encoder(hub_id, encoders) for hub_id in (found.swin, found.bert))
+        tokenizer = load_tokenizer(bert)
+        network = kind(preset.model)
+        load_swin(network.encoder.swin, swin)
+        load_bert(network.text_encoder.model, bert, getattr(network, "pooler", None))
+    return Model(preset.name, preset.method, network, preset.input, tokenizer, {})
+
+
+def seeded(preset: Preset, seed: int, encoders: Path | None = None, texts: Sequence[str] = ()) -> Model:
+    """`build` with initial weights that depend on nothing but the seed and the words."""
+    torch.manual_seed(seed)
+    return build(preset, encoders, texts)
+
+
+def bare(preset: Preset, tokenizer: Tokenizer) -> Model:
+    """A preset with random weights and a tokenizer that is there already; reads no file.
+
+    Raises:
+        ValueError: The tokenizer does not fit.
+    """
+    kind: Any = METHODS[preset.method][0]
+    network = kind(with_vocabulary(preset, tokenizer).model)
+    return Model(preset.name, preset.method, network, preset.input, tokenizer, {})
+
+
+def load_packaged(network: Any, tokenizer: Tokenizer, name: str) -> None:
+    """Loads Swin and BERT of a packaged model into a network of the same kind; words it does not know keep their start.
+
+    Raises:
+        ValueError: They have another shape there.
+    """
+    tensors = read_tensors(PACKAGED / name / "model.safetensors")
+    theirs = Tokenizer.from_file(PACKAGED / name / "tokenizer.json")
+    words = next(key for key in WORD_EMBEDDINGS if key in tensors)
+    tensors[words], _ = match_words(network.state_dict()[words], tokenizer, tensors[words], theirs)
+    for part, module in (("encoder.swin.", network.encoder.swin), ("text_encoder.", network.text_encoder)):
+        kept = {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
+        load_strictly(module, kept, f"{part[:-1]} of {name}")
+
+
+def match_words(own: Tensor, tokenizer: Tokenizer, given: Tensor, theirs: Tokenizer) -> tuple[Tensor, int]:
+    """An embedding table with the rows of the words that two vocabularies share, wherever they stand in each.
+
+    Args:
+        own: (V, D) the table as it starts.
+        tokenizer: Its vocabulary.
+        given: (V', D) the other table.
+        theirs: Its vocabulary.
+
+    Returns:
+        (V, D) as float32, and how many rows of `own` were kept because the other has no such word.
+    """
+    known = theirs.vocabulary
+    pairs = [(row, known[word]) for word, row in tokenizer.vocabulary.items() if word in known]
+    rows, places = torch.tensor(pairs).T
+    table = own.detach().clone().float()
+    table[rows] = given[places].float()
+    return table, tokenizer.size - len(pairs)
