@@ -138,21 +138,28 @@ def cmic(prototype: Tensor, pixels: Tensor, target: Tensor, config: CMICConfig) 
     with torch.autocast(pixels.device.type, enabled=False):
         embeddings = pixels.float().flatten(2).transpose(1, 2)  # (T, P, C)
         foreground = torch.einsum("tpc,tc->tp", embeddings, prototype.float())  # log-odds
-        truth, positive = target.flatten(1), foreground > 0
+        truth, found = target.flatten(1), foreground > 0
+        background = torch.sigmoid(-foreground)  # 1 - sigmoid(prototype . pixel), exact where it is small
         total = embeddings.sum() * 0.0
         for t in range(embeddings.shape[0]):
-            for wrong, right, sign in (
-                (positive[t] & ~truth[t], ~positive[t] & ~truth[t], -1.0),
-                (~positive[t] & truth[t], positive[t] & truth[t], 1.0),
-            ):
-                total = total + _pull(embeddings[t], foreground[t], wrong, right, sign, config)
+            true_positive, false_positive = found[t] & truth[t], found[t] & ~truth[t]
+            true_negative, false_negative = ~found[t] & ~truth[t], ~found[t] & truth[t]
+            weight = torch.sigmoid(foreground[t])
+            total = total + _pull(embeddings[t], false_positive, true_negative, background[t], config)  # eq. 10
+            total = total + _pull(embeddings[t], false_negative, true_positive, weight, config)  # eq. 11
         return total / embeddings.shape[0]
 
 
-def _pull(
-    embeddings: Tensor, foreground: Tensor, wrong: Tensor, right: Tensor, sign: float, config: CMICConfig
-) -> Tensor:
-    """One of eq. 10 and 11: `wrong` pixels (P,) against anchors among the `right` ones, of one expression."""
+def _pull(embeddings: Tensor, wrong: Tensor, right: Tensor, weights: Tensor, config: CMICConfig) -> Tensor:
+    """One of eq. 10 and 11: `wrong` pixels (P,) against anchors among the `right` ones, of one expression.
+
+    Args:
+        embeddings: (P, C).
+        wrong: (P,) bool, the misclassified pixels.
+        right: (P,) bool, the well-classified ones of their true class.
+        weights: (P,) lambda, the weight of each pixel as an anchor.
+        config: How anchors are drawn and summed up.
+    """
     wrong_at, right_at = wrong.nonzero()[:, 0], right.nonzero()[:, 0]
     if not len(wrong_at) or not len(right_at):
         return embeddings.sum() * 0.0
@@ -162,7 +169,7 @@ def _pull(
     else:
         order = torch.randint(len(right_at), (rows, config.anchors), device=right_at.device)
     chosen = right_at[order]  # (1 or N, M)
-    weight = torch.sigmoid(sign * foreground[chosen])
+    weight = weights[chosen]
     anchors = embeddings[chosen]  # (1 or N, M, C)
     if config.detach_weights:
         weight = weight.detach()

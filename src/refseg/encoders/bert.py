@@ -157,6 +157,18 @@ class BertSelfAttention(nn.Module):
         return attended.transpose(1, 2).flatten(2)
 
 
+class Pooler(nn.Module):
+    """BERT's pooler: linear layer and tanh on [CLS]. `dense` has the name it has in the published checkpoints."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+
+    def forward(self, first: Tensor) -> Tensor:
+        """(T, J) vectors of [CLS] to sentences (T, J)."""
+        return self.dense(first).tanh()
+
+
 class _Residual(nn.Module):
     """A Linear layer whose answer is added to what came before, and normalised."""
 

@@ -38,7 +38,8 @@ class FusedSwin(nn.Module):
         output: What leaves the encoder: "updated" is V' and L' as the papers write; "residual_ln" is LayerNorm(V_m) and
             the last stage's L_m, as LAVT's and LGFormer's released code does; "residual" is V_m and L_m themselves.
             A stage without fusion emits its map in their place.
-        first: First stage that is emitted, counted from 0; what is never read is not gathered for every expression.
+        first_emitted: First stage that is emitted, counted from 0; what is never read is not gathered for every
+            expression.
     """
 
     def __init__(
@@ -47,17 +48,18 @@ class FusedSwin(nn.Module):
         fusions: Sequence[nn.Module | None],
         chain_words: bool,
         output: EncoderOutput,
-        first: int = 0,
+        first_emitted: int = 0,
     ) -> None:
         super().__init__()
         if len(fusions) != swin.stages:
             raise ValueError(f"{len(fusions)} fusion modules for {swin.stages} stages: one per stage is needed")
         self.swin = swin
         self.fusions = nn.ModuleList(nn.Identity() if f is None else f for f in fusions)
-        self.chain_words, self.output, self.first = chain_words, output, first
+        self.chain_words, self.output, self.first_emitted = chain_words, output, first_emitted
         fused = [stage for stage, fusion in enumerate(fusions) if fusion is not None]
-        self.free = min(fused, default=swin.stages - 1) + 1  # stages whose blocks see no word
-        norms = swin.config.channels[first:] if output == "residual_ln" else ()
+        # The blocks of these stages see no word: up to the first stage that fuses, as fusion comes behind the blocks.
+        self.text_free_stages = min(fused, default=swin.stages - 1) + 1
+        norms = swin.config.channels[first_emitted:] if output == "residual_ln" else ()
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in norms)
 
     @property
@@ -79,7 +81,7 @@ class FusedSwin(nn.Module):
         """(B, 3, H, W) to the maps `stage1`, ... of all stages up to the first fusion, before any word."""
         x, size = self.swin.embed(pixels)
         maps = {}
-        for stage in range(self.free):
+        for stage in range(self.text_free_stages):
             if stage > 0:
                 x, size = self.swin.merge(stage - 1, x, size)
             x = self.swin.blocks(stage, x, size)
@@ -90,13 +92,15 @@ class FusedSwin(nn.Module):
         """Fuses T expressions with the images they ask about.
 
         Returns:
-            One map (T, C_i, H_i, W_i) per stage from `first` on, and the words (T, L, D) that leave the encoder.
+            One map (T, C_i, H_i, W_i) per stage from `first_emitted` on, and the words (T, L, D) that leave
+            the encoder.
         """
         words, out_words, maps = text.words, text.words, []
         for stage, fusion in enumerate(self.fusions):
-            if stage < min(self.first, self.free - 1):
-                continue  # neither emitted nor built upon
-            if stage < self.free:
+            text_free, emits = stage < self.text_free_stages, stage >= self.first_emitted
+            if not emits and stage + 1 < self.text_free_stages:
+                continue  # the next stage goes on from what `encode_image` kept
+            if text_free:
                 shared = image.maps[f"stage{stage + 1}"][image_index]  # (T, C, H, W)
                 size = (shared.shape[2], shared.shape[3])
                 x = shared.flatten(2).transpose(1, 2)  # (T, P, C)
@@ -112,9 +116,9 @@ class FusedSwin(nn.Module):
                     emitted, out_words = fused.pixel_residual, fused.word_residual
                 if self.chain_words:
                     words = fused.words
-            if stage < self.first:
+            if not emits:
                 continue
             if self.output == "residual_ln":
-                emitted = self.norms[stage - self.first](emitted)
+                emitted = self.norms[stage - self.first_emitted](emitted)
             maps.append(emitted.transpose(1, 2).unflatten(2, size))
         return maps, out_words

@@ -73,7 +73,7 @@ class _Mlp(nn.Sequential):
 
 
 class VLBA(nn.Module):
-    """Vision-language bidirectional attention (AlignFormer eq. 1-7, LGFormer eq. 5-11; numbered as the former).
+    """Vision-language bidirectional attention (AlignFormer eq. 1-7, LGFormer eq. 5-11; A and L below).
 
     One attention map serves both directions: over the words it gathers language for every pixel, over the pixels it
     gathers vision for every word. With `update_words=False` only the first remains (AlignFormer's ablation "VLUA").
@@ -103,19 +103,19 @@ class VLBA(nn.Module):
         real = mask.unsqueeze(-1).to(words.dtype)  # (T, L, 1)
         query = _split(instance_norm(self.query(pixels)), self.heads)
         key, value = (_split(f(words) * real, self.heads) for f in (self.key, self.word_value))
-        scores = query @ key.transpose(-1, -2) * pixels.shape[-1] ** -0.5  # eq. 1, (T, N, P, L)
+        scores = query @ key.transpose(-1, -2) * pixels.shape[-1] ** -0.5  # A1, L5: (T, N, P, L)
         over_words = (scores + _over_padding(real)).softmax(-1)
-        gathered = instance_norm(self.pixel_out(_merge(over_words @ value)))  # eq. 2, V_r
-        fused = self.pixel_fuse(torch.cat([F.gelu(self.pixel_branch(pixels)), gathered], -1))  # eq. 4, V_m
-        updated = pixels + self.pixel_gate(fused) * fused  # eq. 6, V'
+        gathered = instance_norm(self.pixel_out(_merge(over_words @ value)))  # A2, L6: V_r
+        fused = self.pixel_fuse(torch.cat([F.gelu(self.pixel_branch(pixels)), gathered], -1))  # A4, L8: V_m
+        updated = pixels + self.pixel_gate(fused) * fused  # A6, L10: V'
         if not self.update_words:
             return Fused(updated, words, fused, words)
         seen = _split(instance_norm(self.pixel_value(pixels)), self.heads)
         over_pixels = scores.transpose(-1, -2).softmax(-1)  # (T, N, L, P)
-        returned = self.word_out(_merge(over_pixels @ seen)) * real  # eq. 3, L_r
+        returned = self.word_out(_merge(over_pixels @ seen)) * real  # A3, L7: L_r
         branch = F.gelu(self.word_branch(words)) * real
-        word_fused = self.word_fuse(torch.cat([branch, returned], -1)) * real  # eq. 5, L_m
-        new_words = (words + self.word_gate(word_fused) * word_fused) * real  # eq. 7, L'
+        word_fused = self.word_fuse(torch.cat([branch, returned], -1)) * real  # A5, L9: L_m
+        new_words = (words + self.word_gate(word_fused) * word_fused) * real  # A7, L11: L'
         return Fused(updated, new_words, fused, word_fused)
 
 

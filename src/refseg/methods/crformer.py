@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refseg.encoders.bert import Bert, BertConfig
+from refseg.encoders.bert import Bert, BertConfig, Pooler
 from refseg.encoders.swin import Swin, SwinConfig
 from refseg.geometry import crop_logits, pad_to_multiple
 from refseg.layers.attention import masked_mean
@@ -130,18 +130,6 @@ class CRFormerConfig:
         check_widths(self.grid, self.neck, self.heads)
         if self.recon_weight < 0:
             raise ValueError(f"recon_weight {self.recon_weight}: 0 or more is accepted")
-
-
-class Pooler(nn.Module):
-    """BERT's pooler: linear layer and tanh on [CLS]. `dense` has the name it has in the published checkpoints."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(width, width)
-
-    def forward(self, first: Tensor) -> Tensor:
-        """(T, J) vectors of [CLS] to sentences (T, J)."""
-        return self.dense(first).tanh()
 
 
 @dataclass(frozen=True)
@@ -269,7 +257,9 @@ class CRFormer(SwinBertSegmenter):
             self.pooler = Pooler(bert).requires_grad_(config.bert.train_embeddings)
         fusion = VLF if config.fusion == "vlf" else PWAM
         fusions = [fusion(c, width) if stage in config.fusion_stages else None for stage, c in enumerate(channels, 1)]
-        self.encoder = FusedSwin(Swin(config.swin), fusions, chain_words=False, output=config.encoder_output, first=1)
+        self.encoder = FusedSwin(
+            Swin(config.swin), fusions, chain_words=False, output=config.encoder_output, first_emitted=1
+        )
         _, c3, c4, c5 = channels
         self.neck = FusionNeck((c3, c4, c5), config.neck, width if config.neck_text else None)
         self.generate = self._queries(width, calibrating=False)
@@ -322,10 +312,34 @@ class CRFormer(SwinBertSegmenter):
         `word_attention_by_layer` (T, 1 + calibrations, Q, L), the same for them and for what calibrates them after each
         layer; and `query_maps` (T, Q, g_h, g_w), what each of the first queries asks with.
         """
-        config = self.config
         maps, _ = self.encoder(image, text, image_index)
-        fused = self.neck(self.neck.project(*maps), text.sentence if config.neck_text else None)  # F_v
-        size = (fused.shape[2], fused.shape[3])
+        fused = self.neck(self.neck.project(*maps), text.sentence if self.config.neck_text else None)  # F_v
+        decoded, queries, made = self._decode(fused, text, to_end=self.training or details)
+        logits = self._head(decoded, text)
+        aux, shown = dict[str, Tensor](), dict[str, Tensor]()
+        if self.training and self.recon is not None:
+            rebuilt, target = self.recon(queries, text.words, text.mask, text.sentence)
+            aux = {"reconstructed": rebuilt, "reconstruction_target": target}
+        if details:
+            shown = {
+                "word_attention": made[0].attention,
+                "word_attention_by_layer": torch.stack([one.attention for one in made], 1),
+                "query_maps": crop_logits(made[0].maps, image.size, 16),
+            }
+        return Output(crop_logits(logits, image.size, 4), aux, shown)
+
+    def _decode(self, fused: Tensor, text: TextFeatures, to_end: bool) -> tuple[Tensor, Tensor, list[Generated]]:
+        """The calibration decoder: pixels read the queries, and the queries are made anew from what came out.
+
+        Args:
+            fused: (T, D, g_h, g_w) F_v.
+            text: The words.
+            to_end: Whether anything reads the queries behind the last layer.
+
+        Returns:
+            Pixels (T, D, g_h, g_w), the last queries (T, Q, D), and every generation of queries.
+        """
+        config, size = self.config, (fused.shape[2], fused.shape[3])
         made = [self.generate(fused, text.words, text.mask)]
         queries = made[0].queries  # (T, Q, D)
         at = sine_plane(size, fused.shape[1], fused.device)
@@ -336,30 +350,23 @@ class CRFormer(SwinBertSegmenter):
                 x = layer(x, at, queries, query_at, None)
             if config.extra_norms:
                 x = self.block_norms[n](x)
-            is_read = n + 1 < config.dec_layers or self.training or details
-            if n < len(self.calibrate) and is_read:
+            if n < len(self.calibrate) and (to_end or n + 1 < config.dec_layers):
                 made.append(self.calibrate[n](x.transpose(1, 2).unflatten(2, size), text.words, text.mask))
-                if self.alpha is not None and n < len(self.alpha):
-                    queries = self.alpha[n] * made[-1].queries + queries  # eq. 12
-                else:
-                    queries = made[-1].queries
-        features = self.upsampler(x.transpose(1, 2).unflatten(2, size))  # (T, D / 2, h, w)
-        if config.head == "fixed_conv":
-            logits = self.classify(features)
-        else:
-            logits = dynamic_conv(features, self.kernel(text.sentence)[:, None])
-        aux: dict[str, Tensor] = {}
-        if self.training and self.recon is not None:
-            rebuilt, target = self.recon(queries, text.words, text.mask, text.sentence)
-            aux = {"reconstructed": rebuilt, "reconstruction_target": target}
-        shown: dict[str, Tensor] = {}
-        if details:
-            shown = {
-                "word_attention": made[0].attention,
-                "word_attention_by_layer": torch.stack([one.attention for one in made], 1),
-                "query_maps": crop_logits(made[0].maps, image.size, 16),
-            }
-        return Output(crop_logits(logits, image.size, 4), aux, shown)
+                queries = self._calibrated(n, queries, made[-1].queries)
+        return x.transpose(1, 2).unflatten(2, size), queries, made
+
+    def _calibrated(self, n: int, queries: Tensor, anew: Tensor) -> Tensor:
+        """The queries (T, Q, D) behind layer n: eq. 12's sum with those of before, or the new ones alone."""
+        if self.alpha is None or n >= len(self.alpha):
+            return anew
+        return self.alpha[n] * anew + queries
+
+    def _head(self, decoded: Tensor, text: TextFeatures) -> Tensor:
+        """(T, D, g_h, g_w) decoded pixels to log-odds (T, 1, h, w) at a quarter of the padded size."""
+        features = self.upsampler(decoded)  # (T, D / 2, h, w)
+        if self.config.head == "fixed_conv":
+            return self.classify(features)
+        return dynamic_conv(features, self.kernel(text.sentence)[:, None])
 
     def loss(self, output: Output, targets: Tensor) -> dict[str, Tensor]:
         """Binary cross-entropy, in training the reconstruction loss (eq. 13-14), and the optional Dice term."""

@@ -130,20 +130,26 @@ class LGFormer(SwinBertSegmenter):
         states = [query]
         if self.generator is not None:
             states += self.generator(query, pixels.levels, pixels.sizes)
-        wanted = states if details or (self.training and self.config.deep_supervision) else states[-1:]
-        per_query = [self._masks(state, pixels.mask_features) for state in wanted]  # each (T, Q, h, w)
-        masks = [self.merge(x) if self.config.num_queries > 1 else x for x in per_query]  # each (T, 1, h, w)
-        aux: dict[str, Tensor] = {}
-        shown: dict[str, Tensor] = {}
-        if self.training and self.config.deep_supervision:
-            aux["masks_by_layer"] = torch.cat(masks, 1)
-        if details:
-            shown = {"masks_by_layer": torch.cat(masks, 1), "query_masks": per_query[-1]}
-            shown["prototype"] = self.head(states[-1])[..., : self.config.pixel_decoder.width]  # (T, Q, C)
-            if pixels.word_attention is not None:
-                finest = pixels.word_attention[:, -pixels.levels[-1].shape[1] :]  # (T, P, L) at stride 8
-                shown["word_attention"] = finest.transpose(1, 2).unflatten(2, pixels.sizes[-1])  # (T, L, H/8, W/8)
-        return Output(masks[-1], aux, shown)
+        query_masks = self._masks(states[-1], pixels.mask_features)  # (T, Q, h, w)
+        logits = self._merged(query_masks)
+        supervised = self.training and self.config.deep_supervision
+        if not supervised and not details:
+            return Output(logits)
+        earlier = [self._merged(self._masks(state, pixels.mask_features)) for state in states[:-1]]
+        masks_by_layer = torch.cat([*earlier, logits], 1)  # (T, 1 + layers, h, w)
+        aux = {"masks_by_layer": masks_by_layer} if supervised else {}
+        if not details:
+            return Output(logits, aux)
+        shown = {"masks_by_layer": masks_by_layer, "query_masks": query_masks}
+        shown["prototype"] = self.head(states[-1])[..., : self.config.pixel_decoder.width]  # (T, Q, C)
+        if pixels.word_attention is not None:
+            finest = pixels.word_attention[:, -pixels.levels[-1].shape[1] :]  # (T, P, L) at stride 8
+            shown["word_attention"] = finest.transpose(1, 2).unflatten(2, pixels.sizes[-1])  # (T, L, H/8, W/8)
+        return Output(logits, aux, shown)
+
+    def _merged(self, query_masks: Tensor) -> Tensor:
+        """(T, Q, h, w) masks of the queries to the one mask (T, 1, h, w)."""
+        return self.merge(query_masks) if self.config.num_queries > 1 else query_masks
 
     def _masks(self, query: Tensor, features: Tensor) -> Tensor:
         """(T, Q, D) queries and (T, C, h, w) pixels to (T, Q, h, w): eq. 12's dot product."""
