@@ -16,7 +16,8 @@ from refseg.data.shapes import RefShapes
 from refseg.data.transforms import InputConfig, logits_to_image, logits_to_masks
 from refseg.predictor import Predictor
 from refseg.protocols import LAVT, ORIGINAL
-from refseg.scoring.evaluation import answer_of, evaluate, evaluate_baselines, judge, words_of
+from refseg.scoring.evaluation import answer_of, evaluate, judge, words_of
+from refseg.scoring.guessers import evaluate_baselines
 from refseg.scoring.metrics import Scores
 from refseg.types import Expression, Reference, Sample
 from tiny import tiny_model

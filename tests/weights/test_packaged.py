@@ -13,7 +13,8 @@ from refseg.data.transforms import image_to_pixels
 from refseg.methods import METHODS
 from refseg.predictor import Predictor
 from refseg.presets import get_preset
-from refseg.scoring.evaluation import evaluate, evaluate_baselines
+from refseg.scoring.evaluation import evaluate
+from refseg.scoring.guessers import evaluate_baselines
 from refseg.weights.folders import packaged_models
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "coco_photos" / "images"

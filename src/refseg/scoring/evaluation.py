@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
 from refseg.data.formats.fields import split_words
-from refseg.data.questions import WHOLE, Question, Shard, Words, ask, batches, nobody
+from refseg.data.questions import WHOLE, Question, Shard, Words, batches
 from refseg.data.transforms import InputConfig, logits_to_masks, target_of
 from refseg.predictor import AT_ONCE, Predictor
 from refseg.protocols import ORIGINAL
@@ -59,7 +58,7 @@ def judge(
         ValueError: A mask has another size than its target.
     """
     sample = question.sample
-    targets = [_target(reference.mask, config, protocol) for reference in sample.references]
+    targets = [target_mask(reference.mask, config, protocol) for reference in sample.references]
     scored = []
     for number, mask in zip(question.numbers, masks, strict=True):
         expression = sample.expressions[number]
@@ -120,7 +119,7 @@ def _rivals(
     for number, reference in enumerate(sample.references):
         compare(reference, targets[number], number)
     for reference in question.others():
-        compare(reference, _target(reference.mask, config, protocol))
+        compare(reference, target_mask(reference.mask, config, protocol))
     return found
 
 
@@ -265,40 +264,9 @@ def answer_of(logits: Tensor, own: tuple[int, int], config: InputConfig, protoco
     return Answer(np.concatenate(masks), scores, logits)
 
 
-def _target(mask: np.ndarray, config: InputConfig | None, protocol: ScoringProtocol) -> np.ndarray:
+def target_mask(mask: np.ndarray, config: InputConfig | None, protocol: ScoringProtocol) -> np.ndarray:
+    """A target (H, W) bool at the size at which a protocol compares masks."""
     if protocol.resolution == "original":
         return mask
     assert config is not None, "a protocol at network size needs to know that size"
     return target_of(mask, config, protocol)
-
-
-class WithBaselines(Samples, Protocol):
-    """A split that can also be guessed."""
-
-    def baselines(self, index: int) -> dict[str, list[np.ndarray]]:
-        """Per guesser, one mask for every expression of an image."""
-        ...
-
-
-def evaluate_baselines(
-    data: WithBaselines,
-    limit: int | None = None,
-    protocol: ScoringProtocol = ORIGINAL,
-    config: InputConfig | None = None,
-) -> dict[str, Scores]:
-    """Scores what can be had without a model, with the true words.
-
-    Args:
-        data: The split.
-        limit: At most this many expressions.
-        protocol: How masks are compared.
-        config: What the model sees; only a protocol at network size needs it.
-    """
-    scores: dict[str, Scores] = {}
-    for asked in ask(data, limit):
-        question = replace(asked, others=nobody)  # what a guesser found instead is nobody's question
-        for name, masks in data.baselines(question.index).items():
-            guessed = [_target(masks[number], config, protocol) for number in question.numbers]
-            for pair in judge(question, guessed, config, protocol):
-                scores.setdefault(name, Scores(protocol=protocol)).add(pair)
-    return scores

@@ -1,10 +1,10 @@
-"""What the commands say: plain data for `--json`, and tables of it."""
+"""An evaluation from the question to the page: ask, answer and judge; then guess, report and draw."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from refseg.files import prepare_folder, write_text_beside
 from refseg.predictor import AT_ONCE, Predictor
 from refseg.protocols import STANDARD, Protocol
 from refseg.scoring.cases import draw_cases
-from refseg.scoring.evaluation import IMAGES_PER_BATCH, Answer, evaluate, evaluate_baselines
+from refseg.scoring.evaluation import IMAGES_PER_BATCH, Answer, evaluate
+from refseg.scoring.guessers import can_be_guessed, evaluate_baselines
 from refseg.scoring.metrics import Scored, Scores
 from refseg.scoring.predictions import (
     PredictionFile,
@@ -36,6 +37,25 @@ from refseg.scoring.saved_scores import SavedScores, score_saved
 from refseg.types import Sample, Samples
 
 Progress = Callable[[int], None] | None
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What asking, answering and judging left: all that a report needs.
+
+    Attributes:
+        origin: What was asked, and in whose name.
+        scores: The scores.
+        took: See `refseg.scoring.evaluation.evaluate`.
+        config: What the model saw, if known.
+        source: Where the answers are kept, for pictures; None if they are not.
+    """
+
+    origin: Origin
+    scores: Scores
+    took: dict[str, float]
+    config: InputConfig | None
+    source: PredictionFile | SavedScores | None
 
 
 def evaluation_report(
@@ -69,8 +89,7 @@ def evaluation_report(
     origin = replace(origin, identity=identify(origin.data, data))
     run = partial(evaluate, predictor, data, origin.limit, words, images_per_batch, progress, protocol, at_once=at_once)
     if out is None:
-        scores, took = run()
-        return make_report(scores, took, origin, _guessers(data, origin, protocol, predictor.model.input))
+        return _reported(_Evaluation(origin, *run(), predictor.model.input, None), data, None)
     prepare_folder(out)
     assert origin.identity is not None
     header = make_header(predictor, origin.model, origin.identity, origin.split, words, origin.limit, protocol)
@@ -91,7 +110,8 @@ def evaluation_report(
         writer.finish()
     finally:
         writer.close()
-    return _written(scores, took, origin, data, PredictionFile(writer.path), predictor.model.input, out)
+    done = _Evaluation(origin, scores, took, predictor.model.input, PredictionFile(writer.path))
+    return _reported(done, data, out)
 
 
 def _refuse_other(path: Path, header: dict[str, Any]) -> None:
@@ -127,11 +147,11 @@ def predictions_report(
         header, config = saved.header, saved.config
         stated = _stated(origin, header, "scores")
         scores, took = score_saved(saved, data, protocol, progress)
-        return _written(scores, took, stated, data, saved, config, out)
+        return _reported(_Evaluation(stated, scores, took, config, saved), data, out)
     file = PredictionFile(path)
     stated = _stated(origin, file.header, "predictions")
     scores, took = score_predictions(file, data, protocol, stated.limit, progress)
-    return _written(scores, took, stated, data, file, file.config(), out)
+    return _reported(_Evaluation(stated, scores, took, file.config(), file), data, out)
 
 
 def _stated(origin: Origin, header: dict[str, Any], source: str) -> Origin:
@@ -163,40 +183,31 @@ def _scores_header(header: dict[str, Any], config: InputConfig) -> dict[str, Any
     return kept | {"input": {"size": list(config.size), "resize": config.resize}}
 
 
-def _guessers(data: Any, origin: Origin, protocol: Protocol, config: InputConfig | None) -> dict[str, Scores]:
-    return evaluate_baselines(data, origin.limit, protocol, config) if hasattr(data, "baselines") else {}
-
-
-def _written(
-    scores: Scores,
-    took: dict[str, float],
-    origin: Origin,
-    data: Samples,
-    source: PredictionFile | SavedScores,
-    config: InputConfig | None,
-    out: Path | None,
-) -> dict[str, Any]:
-    """The report, after its files have been written if there is a folder for them."""
-    report = make_report(scores, took, origin, _guessers(data, origin, scores.protocol, config))
-    if out is None:
-        return report
-    prepare_folder(out)
-
-    def mask_of(pair: Scored, sample: Sample) -> tuple[str, np.ndarray]:
-        if isinstance(source, PredictionFile):
-            text = sample.expressions[pair.number].text
-            return str(source.row(pair.sent_id).get("expression", text)), source.mask(pair.sent_id)
-        numbers = [i.number for i in scores.pairs if i.index == pair.index]
-        words: Any = origin.words
-        texts = asked_of(data, pair.index, words)
-        question = Question(pair.index, sample, numbers, [texts[i] for i in numbers])
-        return texts[pair.number], source.masks(question, scores.protocol)[numbers.index(pair.number)]
-
-    cases = draw_cases(scores, data, mask_of, config, origin.seed)
-    text = json.dumps(with_results(report, scores)) + "\n"
-    write_text_beside(out / "report.json", text)
-    write_text_beside(out / "report.html", make_page(report, cases))
+def _reported(done: _Evaluation, data: Samples, out: Path | None) -> dict[str, Any]:
+    """From scores to the report, and to the page with its pictures where there is a folder for it."""
+    scores, origin = done.scores, done.origin
+    guessed = evaluate_baselines(data, origin.limit, scores.protocol, done.config) if can_be_guessed(data) else {}
+    report = make_report(scores, done.took, origin, guessed)
+    if out is not None:
+        prepare_folder(out)
+        cases = draw_cases(scores, data, partial(_mask_of, done, data), done.config, origin.seed)
+        write_text_beside(out / "report.json", json.dumps(with_results(report, scores)) + "\n")
+        write_text_beside(out / "report.html", make_page(report, cases))
     return report
+
+
+def _mask_of(done: _Evaluation, data: Samples, pair: Scored, sample: Sample) -> tuple[str, np.ndarray]:
+    """What was asked about an expression, and the mask (H, W) that was answered."""
+    source = done.source
+    assert source is not None, "pictures are made of answers that were kept"
+    if isinstance(source, PredictionFile):
+        text = sample.expressions[pair.number].text
+        return str(source.row(pair.sent_id).get("expression", text)), source.mask(pair.sent_id)
+    numbers = [i.number for i in done.scores.pairs if i.index == pair.index]
+    words: Any = done.origin.words
+    texts = asked_of(data, pair.index, words)
+    question = Question(pair.index, sample, numbers, [texts[i] for i in numbers])
+    return texts[pair.number], source.masks(question, done.scores.protocol)[numbers.index(pair.number)]
 
 
 def evaluation_table(report: dict[str, Any]) -> Table:
