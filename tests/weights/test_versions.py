@@ -20,6 +20,7 @@ from refseg.training.loop import describe
 from refseg.weights.folders import PACKAGED
 from refseg.weights.start import fresh_start
 from refseg.weights.store import load_model, save_model
+from refseg.weights.versions import upgraded_config
 
 FOLDER = Path(__file__).parent / "format1"
 SCENE = Path(__file__).parents[2] / "examples" / "scene.png"
@@ -104,6 +105,19 @@ def test_a_checkpoint_in_format_1_goes_on(method, tmp_path):
     for part, tensors in parts.items():
         assert list(found.parts[part]) == list(tensors)
         assert all(torch.equal(found.parts[part][key], value) for key, value in tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("method", "old", "new"),
+    [
+        ("crformer", {"qgm": "paper", "recon": "released"}, {"qgm": "printed", "recon": "released"}),
+        ("eavl", {"upsampler": "paper", "estimator": "off"}, {"upsampler": "single", "estimator": "off"}),
+        ("eavl", {"estimator": "paper"}, {"estimator": "attention"}),
+        ("jmceln", {"qgm": "paper"}, {"qgm": "paper"}),
+    ],
+)
+def test_values_of_format_1_have_their_names_of_today(method, old, new):
+    assert upgraded_config(1, method, old) == new and upgraded_config(2, method, old) == old
 
 
 @pytest.mark.parametrize("version", [0, 3, "1", None, 1.0, True])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from refseg.layers.neck import conv_norm_relu
 
-UpsamplerStyle = Literal["paper", "cris"]
+UpsamplerStyle = Literal["single", "cris"]
 
 
 def upsampler(dim: int, out: int, style: UpsamplerStyle) -> nn.Sequential:
@@ -21,14 +21,14 @@ def upsampler(dim: int, out: int, style: UpsamplerStyle) -> nn.Sequential:
     Args:
         dim: Channels of the map.
         out: Channels of the result.
-        style: "paper" is EAVL's eq. 11, enlarge - convolve - enlarge; "cris" convolves after each enlargement and ends
-            in a plain 1x1 convolution, whose output takes both signs.
+        style: "single" reads EAVL's eq. 11 as enlarge - convolve - enlarge; "cris" convolves after each enlargement
+            and ends in a plain 1x1 convolution, whose output takes both signs.
     """
 
     def twice() -> nn.Upsample:
         return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
 
-    if style == "paper":
+    if style == "single":
         return nn.Sequential(twice(), conv_norm_relu(dim, out, 3), twice())
     return nn.Sequential(
         twice(), conv_norm_relu(dim, dim, 3), twice(), conv_norm_relu(dim, out, 3), nn.Conv2d(out, out, 1)

@@ -55,7 +55,7 @@ class CRFormerConfig:
         neck: Widths of strides 8, 16 and 32 in the fusion neck; the middle one is D.
         neck_text: Whether the sentence gates the neck's deepest map; not in eq. 3, but in the released code.
         num_queries: N_q, the number of queries (Table 2).
-        qgm: How words become queries: "paper" is eq. 7-9; "released" adds positions and normalises across the queries
+        qgm: How words become queries: "printed" is eq. 7-9; "released" adds positions and normalises across the queries
             instead of the ReLUs.
         scale_queries: Whether eq. 8 is divided by the root of D, as the released code does; not in the paper.
         dec_layers: N, the number of decoder layers, each with a calibration behind it (Table 4).
@@ -69,7 +69,7 @@ class CRFormerConfig:
         head: "fixed_conv" is one learned 3x3 kernel (paper), "sentence_kernel" makes it from the sentence, as CRIS and
             the released code do.
         recon_weight: Weight of the reconstruction loss; 0 builds none of it (Tables 3 and 5).
-        recon: Which layers reconstruct, and what: "paper" is eq. 13-14 over real words; "released" adds positions to
+        recon: Which layers reconstruct, and what: "printed" is eq. 13-14 over real words; "released" adds positions to
             the words, another projection of the sentence, and counts padding.
         recon_detach_target: Whether the target learns nothing; its projections then stay as they start. It learns in
             the paper and its code, so that both sides can also agree by shrinking.
@@ -88,7 +88,7 @@ class CRFormerConfig:
     neck: tuple[int, int, int]
     neck_text: bool
     num_queries: int
-    qgm: Literal["paper", "released"]
+    qgm: Literal["printed", "released"]
     scale_queries: bool
     dec_layers: int
     block_layers: int
@@ -100,7 +100,7 @@ class CRFormerConfig:
     add_last: bool
     head: Literal["fixed_conv", "sentence_kernel"]
     recon_weight: float
-    recon: Literal["paper", "released"]
+    recon: Literal["printed", "released"]
     recon_detach_target: bool
     loss_resolution: Resolution
     loss_scale: float
@@ -280,7 +280,7 @@ class CRFormer(SwinBertSegmenter):
         self.alpha = nn.Parameter(torch.rand(added)) if added else None
         self.recon = None
         if config.recon_weight:
-            recon = Reconstruction if config.recon == "paper" else ReleasedReconstruction
+            recon = Reconstruction if config.recon == "printed" else ReleasedReconstruction
             self.recon = recon(dim, width)
         self.upsampler = upsampler(dim, dim // 2, "cris")
         if config.head == "fixed_conv":

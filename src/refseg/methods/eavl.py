@@ -52,12 +52,13 @@ class EAVLConfig:
         ffn: Hidden width of the decoder's feed-forward networks.
         dropout: Dropout of the decoder.
         extra_norms: Whether the decoder has CRIS's additional LayerNorms. Open in the paper, ours is CRIS's.
-        upsampler: "paper" is eq. 11, "cris" the stack of CRIS, which ends in a plain 1x1 convolution.
+        upsampler: "single" reads eq. 11 as one convolution between two enlargements; "cris" is the stack of CRIS, which
+            ends in a plain 1x1 convolution.
         aligner: "dynamic" turns queries into kernels; "fixed" is one learned kernel without estimator (Table 3).
-        kernel_relu: Whether the kernels of eq. 11 pass a ReLU as printed. With "paper" features, which also end in one,
-            no logit could then be negative and everything would be foreground: off in every preset.
-        estimator: What weighs the masks (eq. 13): "paper" is self-attention and a linear layer, "lean" puts Linear and
-            ReLU in front, one head with sine positions, and a LayerNorm behind; "off" adds the masks up (Table 4). A
+        kernel_relu: Whether the kernels of eq. 11 pass a ReLU as printed. With "single" features, which also end in
+            one, no logit could then be negative and everything would be foreground: off in every preset.
+        estimator: What weighs the masks (eq. 13): "attention" is self-attention and a linear layer, "lean" puts Linear
+            and ReLU in front, one head with sine positions, and a LayerNorm behind; "off" adds the masks up (Table 4). A
             single query has none, since its score would always be 1.
         head_lr_mult: How much faster than CLIP's towers everything else learns; 1 in the paper.
         loss_resolution: "stride4" compares at the masks' resolution (CRIS), "full" enlarges the logits first.
@@ -81,7 +82,7 @@ class EAVLConfig:
     upsampler: UpsamplerStyle
     aligner: Literal["dynamic", "fixed"]
     kernel_relu: bool
-    estimator: Literal["paper", "lean", "off"]
+    estimator: Literal["attention", "lean", "off"]
     head_lr_mult: float
     loss_resolution: Resolution
     dice_weight: float

@@ -22,18 +22,22 @@ class Step:
         fields: Fields of the method's config under new names.
         new: Fields that the format did not have, with the value that makes the network it was saved from. A dotted
             name lies in a nested config.
+        values: Values of fields, by today's name of the field, under new names.
         tensors: Starts of tensor names under new names.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
     new: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tensors: Mapping[str, str] = field(default_factory=dict)
 
 
 STEPS: dict[int, dict[str, Step]] = {
-    1: {  # the prototype generator had three names in two methods
+    1: {  # the prototype generator had three names in two methods, and choices were called "paper"
         "alignformer": Step(fields={"decoder": "generator"}, tensors={"decoder.": "generator."}),
         "lgformer": Step(fields={"prototype": "generator"}),
+        "crformer": Step(values={"qgm": {"paper": "printed"}, "recon": {"paper": "printed"}}),
+        "eavl": Step(values={"upsampler": {"paper": "single"}, "estimator": {"paper": "attention"}}),
     },
 }
 
@@ -54,6 +58,9 @@ def upgraded_config(version: int, method: str, config: Mapping[str, Any]) -> dic
     found = dict(config)
     for step in _steps(version, method):
         found = {step.fields.get(name, name): value for name, value in found.items()}
+        for name, renamed in step.values.items():
+            if isinstance(found.get(name), str):
+                found[name] = renamed.get(found[name], found[name])
         for name, value in step.new.items():
             *outer, last = name.split(".")
             inner = found
