@@ -58,7 +58,8 @@ class EAVLConfig:
         kernel_relu: Whether the kernels of eq. 11 pass a ReLU as printed. With "single" features, which also end in
             one, no logit could then be negative and everything would be foreground: off in every preset.
         estimator: What weighs the masks (eq. 13): "attention" is self-attention and a linear layer, "lean" puts Linear
-            and ReLU in front, one head with sine positions, and a LayerNorm behind; "off" adds the masks up (Table 4). A
+            and ReLU in front, one head with sine positions, and a LayerNorm behind; "off" adds the masks up (Table
+            4). A
             single query has none, since its score would always be 1.
         head_lr_mult: How much faster than CLIP's towers everything else learns; 1 in the paper.
         loss_resolution: "stride4" compares at the masks' resolution (CRIS), "full" enlarges the logits first.
