@@ -119,16 +119,18 @@ def write_png(picture: Image.Image, path: Path) -> None:
     write_beside(path, lambda beside: picture.save(beside, format="PNG"))
 
 
-def read_list(path: Path) -> list[Task]:
+def read_list(path: Path, images: Path | None = None) -> list[Task]:
     """Reads a list of tasks: JSON lines with `image` and `expression` or `expressions`.
 
-    Paths are relative to the list. Images with the same stem continue each other's numbers.
+    Paths are relative to the list, or to the folder `images`. Images with the same stem continue each other's numbers.
 
     Raises:
         ValueError: The file is missing or a line is not of that form; the message names the line.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; a JSON-lines file with image and expression is accepted")
+    if images is not None and not images.is_dir():
+        raise ValueError(f"{images}: no such folder; the folder of the images is accepted")
     tasks: list[Task] = []
     used: Counter[str] = Counter()
     for line, row in enumerate(_rows(path), start=1):
@@ -143,7 +145,7 @@ def read_list(path: Path) -> list[Task]:
                 check_expression(text)
             except ValueError as error:
                 raise ValueError(f"{path} line {line}: {error}") from error
-        image = path.parent / row["image"]
+        image = (path.parent if images is None else images) / row["image"]
         numbers = tuple(range(used[image.stem] + 1, used[image.stem] + len(texts) + 1))
         used[image.stem] += len(texts)
         tasks.append(Task(image, tuple(texts), numbers, line))

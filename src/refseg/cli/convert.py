@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from refseg.cli.options import JsonOption
 
 
 def convert(
@@ -15,6 +18,7 @@ def convert(
     encoders: Annotated[
         Path | None, typer.Option(help="Folder that holds bert-base-uncased with its tokenizer; else the hub is asked.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Turn a published CHECKPOINT of METHOD into a model folder; nothing in the file is executed."""
     if method != "lavt":
@@ -24,4 +28,7 @@ def convert(
     from refseg.weights.convert.lavt import convert_lavt
 
     found = convert_lavt(checkpoint, out, encoders)
+    if as_json:
+        typer.echo(json.dumps(found | {"model": str(out)}))
+        return
     typer.echo(f"{found['parameters'] / 1e6:.1f} M parameters, depths {found['depths']} -> {out}")

@@ -126,6 +126,7 @@ def export(
     name: Annotated[
         str | None, typer.Option(help="Of the new data set in the layout refer, in OUT/NAME; DATA's own by default.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the images, masks and expressions of DATA in the layout of data.jsonl or of REFER."""
     from refseg.data.formats.export import export_jsonl, export_refer
@@ -144,6 +145,10 @@ def export(
         path = export_jsonl(wanted, out, limit)
     else:
         path = export_refer(wanted, out, name if name is not None else _exported_name(wanted[0].name), limit=limit)
+    if as_json:
+        splits_written = [part.split for part in wanted]
+        typer.echo(json.dumps({"data": wanted[0].name, "splits": splits_written, "layout": layout, "out": str(path)}))
+        return
     typer.echo(f"{', '.join(part.split for part in wanted)} of {wanted[0].name} -> {path}")
 
 

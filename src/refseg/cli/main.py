@@ -47,6 +47,13 @@ def _app(
     pass
 
 
+def _hint(said: str) -> str:
+    """What helps whoever's expression was taken for an option."""
+    if "No such option" in said and "segment" in sys.argv[1:2]:
+        return "; before an expression that begins with -, put --"
+    return ""
+
+
 def main() -> None:
     """Runs the command line; an error is one line on stderr and exit code 2, or a traceback with --debug."""
     debug = "--debug" in sys.argv[1:]
@@ -66,7 +73,7 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         if said := usage() if usage else f"not enough memory ({last_line(error)})" if full else str(error):
-            complain(said)
+            complain(said + _hint(said))
         sys.exit(2)
     if code == INTERRUPTED and not os.environ.get("RANK", "0").strip("0"):  # of several processes the first
         complain(f"interrupted {stopped}; what was written is kept".replace(" ;", ";"))

@@ -31,6 +31,7 @@ def segment(
     list_file: Annotated[
         Path | None, typer.Option("--list", help="JSON lines with image and expression(s), instead of IMAGE; resumes.")
     ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images of a list; its own by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many images of a list or folder.")] = None,
     device: DeviceOption = None,
 ) -> None:
@@ -48,8 +49,10 @@ def segment(
     if list_file is not None:
         if given:
             raise ValueError(f"{given[0]!r} and --list: one of the two is accepted, an image or a list")
-        _segment_all(read_list(list_file)[:limit], str(list_file), model, device, out, how, as_json)
+        _segment_all(read_list(list_file, images)[:limit], str(list_file), model, device, out, how, as_json)
         return
+    if images is not None:
+        raise ValueError(f"--images {images} without --list: the folder of a list's images is accepted")
     if len(given) < 2:
         raise ValueError(f"{len(given)} argument(s): an image and at least one expression are accepted, or --list FILE")
     texts = tuple(given[1:])
