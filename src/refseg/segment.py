@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -235,18 +236,27 @@ def _version(image: Path) -> str:
 
 
 def _done(log: Path, weights: str, how: Writing) -> dict[tuple[str, str, str, int], dict[str, Any]]:
-    """Results of an earlier run whose files are still there; a half-written last line is left aside."""
-    found: dict[tuple[str, str, str, int], dict[str, Any]] = {}
+    """Results of an earlier run whose files are still what it wrote; a half-written last line is left aside.
+
+    Who wrote a file last is who it belongs to: other weights, or another threshold, may have written it over.
+    """
+    last: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     if not log.is_file():
-        return found
+        return {}
     for text in log.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             entry = json.loads(text)
-            number, version, same = entry.pop("number"), entry.pop("version"), entry.pop("model") == weights
-            same &= entry.pop("threshold", 0.5) == how.threshold and (entry["overlay"] is not None) == how.overlays
-            files = [entry["mask"], *([entry["overlay"]] if how.overlays else [])]
-            if same and all(Path(file).is_file() for file in files):
-                found[entry["image"], version, entry["expression"], number] = entry
+            made = {name: entry.pop(name) for name in ("model", "version", "number")}
+            made["threshold"] = entry.pop("threshold", 0.5)
+            last[entry["mask"]] = made, entry
         except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
             continue
+    found: dict[tuple[str, str, str, int], dict[str, Any]] = {}
+    for made, entry in last.values():
+        with suppress(KeyError, TypeError):
+            fits = made["model"] == weights and made["threshold"] == how.threshold
+            fits &= (entry["overlay"] is not None) == how.overlays
+            files = [entry["mask"], *([entry["overlay"]] if how.overlays else [])]
+            if fits and all(Path(file).is_file() for file in files):
+                found[entry["image"], made["version"], entry["expression"], made["number"]] = entry
     return found

@@ -14,38 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refseg.cli.main import main
 from refseg.data.formats.rle import decode_rle
 from refseg.weights.store import save_model
 from tiny import tiny_model, tiny_network
-
-
-@pytest.fixture
-def refseg(monkeypatch, capsys):
-    """Runs `refseg ARGUMENTS` and returns its exit code, stdout and stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["refseg", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        said = capsys.readouterr()
-        return stopped.value.code or 0, said.out, said.err
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_model(tiny_model(), folder)
-    return folder
-
-
-@pytest.fixture
-def photo(tmp_path):
-    path = tmp_path / "photo.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)).save(path)
-    return path
 
 
 def test_segment_writes_a_mask_and_an_overlay_per_expression(refseg, model, photo, tmp_path):

@@ -1,0 +1,114 @@
+"""`refseg segment` on folders and lists, with thresholds and without overlays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def folder(photo, tmp_path):
+    """Two photos, one of them damaged, two with one stem, and a file that is no image."""
+    found = tmp_path / "photos"
+    found.mkdir()
+    shutil.copy(photo, found / "a.jpg")
+    Image.open(photo).save(found / "a.png")
+    (found / "b.jpg").write_bytes(b"no image")
+    (found / "notes.txt").write_text("no image either")
+    return found
+
+
+def test_a_folder_of_images(refseg, model, folder, tmp_path):
+    out = tmp_path / "out"
+    code, said, complaint = refseg("segment", folder, "red", "left", "--model", model, "--out", out, "--json")
+    assert code == 2 and "b.jpg: no image" in complaint and complaint.count("\n") == 1
+    found = json.loads(said)
+    assert [(entry["image"].rsplit("/", 1)[1], entry["expression"]) for entry in found] == [
+        ("a.jpg", "red"), ("a.jpg", "left"), ("a.png", "red"), ("a.png", "left")]  # fmt: skip
+    assert len({entry["mask"] for entry in found}) == 4
+    code, said, _ = refseg("segment", folder, "red", "--model", model, "--out", out, "--json", "--limit", 1)
+    assert code == 0 and len(json.loads(said)) == 1
+
+
+def test_an_empty_folder_is_refused(refseg, model, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, complaint = refseg("segment", tmp_path / "empty", "red", "--model", model)
+    assert code == 2 and "holds no images; .bmp, " in complaint
+
+
+def test_a_threshold_and_masks_alone(refseg, model, photo, tmp_path):
+    areas = []
+    for threshold in (0.001, 0.5, 0.999):
+        out = tmp_path / str(threshold)
+        code, said, _ = refseg("segment", photo, "red", "--model", model, "--out", out, "--json", "--masks-only",
+                               "--threshold", threshold)  # fmt: skip
+        (found,) = json.loads(said)
+        assert code == 0 and found["overlay"] is None
+        assert [path.name for path in out.iterdir()] == ["photo.1.mask.png"]
+        assert found["area"] == (np.asarray(Image.open(found["mask"])) == 255).sum()
+        areas.append(found["area"])
+    assert areas[0] == 60 * 90 and areas[2] == 0 and areas == sorted(areas, reverse=True)
+
+
+@pytest.mark.parametrize("threshold", ["0", "1", "-0.5", "nan", "inf"])
+def test_a_threshold_that_is_none_is_refused(refseg, model, photo, threshold):
+    code, _, complaint = refseg("segment", photo, "red", "--model", model, f"--threshold={threshold}")
+    assert code == 2 and "a probability between 0 and 1 is accepted" in complaint
+
+
+def test_another_threshold_is_not_taken_from_what_was_done(refseg, model, folder, tmp_path):
+    (folder / "b.jpg").unlink()
+    given = ("segment", folder, "red", "--model", model, "--out", tmp_path / "out", "--json")
+    _, first, _ = refseg(*given)
+    _, other, _ = refseg(*given, "--threshold", 0.001)
+    _, again, _ = refseg(*given)
+    assert json.loads(first) == json.loads(again) != json.loads(other)
+    assert all(entry["area"] == 60 * 90 for entry in json.loads(other))
+    for entry in json.loads(again):
+        assert entry["area"] == (np.asarray(Image.open(entry["mask"])) == 255).sum()
+
+
+def test_the_images_of_a_list_may_lie_elsewhere(refseg, model, folder, tmp_path):
+    tasks = tmp_path / "lists" / "tasks.jsonl"
+    tasks.parent.mkdir()
+    tasks.write_text('{"image": "a.jpg", "expression": "red"}\n')
+    given = ("segment", "--list", tasks, "--model", model, "--out", tmp_path / "out", "--json")
+    assert refseg(*given)[0] == 2
+    code, said, _ = refseg(*given, "--images", folder)
+    assert code == 0 and json.loads(said)[0]["image"] == str(folder / "a.jpg")
+    code, _, complaint = refseg(*given, "--images", tmp_path / "nowhere")
+    assert code == 2 and "nowhere: no such folder" in complaint
+
+
+def test_an_expression_that_begins_with_a_dash(refseg, model, photo, tmp_path):
+    code, _, complaint = refseg("segment", photo, "-shaped", "--model", model, "--out", tmp_path)
+    assert code == 2 and "before an expression that begins with -, put --" in complaint
+    code, said, _ = refseg("segment", photo, "--model", model, "--out", tmp_path, "--", "-shaped")
+    assert code == 0 and said.startswith("-shaped: ")
+
+
+def test_a_run_folder_is_its_best_model(refseg, model, photo, tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    code, _, complaint = refseg("segment", photo, "red", "--model", run)
+    assert code == 2 and "has not been scored yet" in complaint
+    shutil.copytree(model, run / "best")
+    assert refseg("segment", photo, "red", "--model", run, "--out", tmp_path)[0] == 0
+
+
+def test_a_preset_says_that_it_is_one(refseg, photo):
+    code, _, complaint = refseg("segment", photo, "red", "--model", "eavl/queries-8")
+    assert code == 2 and "a preset without weights; `refseg train eavl/queries-8` trains it" in complaint
+
+
+def test_models_are_filtered_and_counted_as_a_person_counts(refseg):
+    code, said, _ = refseg("models", "eavl/QUERIES", "--json")
+    names = [entry["name"] for entry in json.loads(said)["presets"]]
+    numbers = [int(name.rsplit("-", 1)[1]) for name in names]
+    assert code == 0 and numbers == sorted(numbers) and len(numbers) > 2
+    assert refseg("models", "nothing")[0] == 2
+    assert refseg("models", "-h")[0] == 0
