@@ -12,7 +12,7 @@ from refseg.cli.options import JsonOption
 
 
 def convert(
-    method: Annotated[str, typer.Argument(help="lavt.")],
+    method: Annotated[str, typer.Argument(help="lavt or lgformer.")],
     checkpoint: Annotated[Path, typer.Argument(help="Published checkpoint.")],
     out: Annotated[Path, typer.Argument(help="Folder of the new model.")],
     encoders: Annotated[
@@ -21,13 +21,14 @@ def convert(
     as_json: JsonOption = False,
 ) -> None:
     """Turn a published CHECKPOINT of METHOD into a model folder; nothing in the file is executed."""
-    if method != "lavt":
-        raise ValueError(f"method {method!r}: there is no converter; lavt is accepted")
+    if method not in ("lavt", "lgformer"):
+        raise ValueError(f"method {method!r}: there is no converter; lavt and lgformer are accepted")
     if not checkpoint.is_file():
-        raise ValueError(f"{checkpoint}: no such file; a .pth checkpoint of LAVT is accepted")
+        raise ValueError(f"{checkpoint}: no such file; a published .pth checkpoint is accepted")
     from refseg.weights.convert.lavt import convert_lavt
+    from refseg.weights.convert.lgformer import convert_lgformer
 
-    found = convert_lavt(checkpoint, out, encoders)
+    found = (convert_lavt if method == "lavt" else convert_lgformer)(checkpoint, out, encoders)
     if as_json:
         typer.echo(json.dumps(found | {"model": str(out)}))
         return
