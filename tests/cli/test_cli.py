@@ -207,7 +207,7 @@ def unwritable(tmp_path):
         (("train", "lgformer-shapes", "--out", "OUT", "--accumulate", "99"), "a step has to have at least 99 images"),
         (("train", "lgformer-shapes", "--out", "OUT", "--data", "refshapes", "--data", "NONE"), "unknown"),
         (("train", "lgformer-shapes", "--plan", "--gpus", "99"), "99 processes: 1 to 16"),
-        (("convert", "eavl", "NONE", "OUT"), "method 'eavl': there is no converter; lavt is accepted"),
+        (("convert", "eavl", "NONE", "OUT"), "method 'eavl': there is no converter; lavt and lgformer are accepted"),
         (("convert", "lavt", "NONE", "OUT"), "NONE: no such file"),
         (("convert", "lavt", "TEXT", "OUT"), "TEXT: not a checkpoint of tensors alone"),
         (("dance",), "dance"),

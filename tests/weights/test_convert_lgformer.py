@@ -17,12 +17,8 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "circle"]
 
 
 @pytest.fixture(scope="module")
-def numbers():
-    from safetensors.torch import load_file
-
-    from conftest import REFERENCE
-
-    return load_file(REFERENCE / "lgformer_released.safetensors")
+def numbers(reference):
+    return reference("lgformer_released")
 
 
 @pytest.fixture
