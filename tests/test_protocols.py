@@ -8,13 +8,14 @@ import torch
 
 from refseg.data.transforms import InputConfig, logits_to_image, logits_to_masks, target_of
 from refseg.protocols import CRIS, LAVT, ORIGINAL, PROTOCOLS, Protocol, find_protocol
+from refseg.scoring.metrics import Scored, Scores, iou_of
 
 CONFIG = InputConfig((8, 8), (0.0,) * 3, (1.0,) * 3, 20)
 BOXED = InputConfig((8, 8), (0.0,) * 3, (1.0,) * 3, 20, resize="letterbox")
 
 
 def test_built_in_protocols_have_the_published_choices():
-    assert list(PROTOCOLS) == ["original", "lavt", "cris", "lisa", "gres"]
+    assert list(PROTOCOLS) == ["original", "lavt", "lgformer", "crformer", "cris", "lisa", "gres"]
     facts = {
         name: (p.resolution, p.threshold, p.empty, p.iou_epsilon, p.precision_comparison, p.no_target)
         for name, p in PROTOCOLS.items()
@@ -22,11 +23,14 @@ def test_built_in_protocols_have_the_published_choices():
     assert facts == {
         "original": ("original", 0.5, 1, 0, ">=", "plain"),
         "lavt": ("network", 0.5, 0, 0, ">=", "plain"),
+        "lgformer": ("network", 0.5, 0, 0, ">=", "plain"),
+        "crformer": ("network", 0.36, 0, 0, ">=", "plain"),
         "cris": ("original", 0.35, 0, 1e-6, ">", "plain"),
         "lisa": ("original", 0.5, 1, 1e-5, ">=", "plain"),
         "gres": ("original", 0.5, 1, 0, ">=", "gres"),
     }
     assert [name for name, p in PROTOCOLS.items() if p.beyond == "zero"] == ["cris"]
+    assert [name for name, p in PROTOCOLS.items() if p.align_corners] == ["lavt", "crformer", "cris"]
     assert PROTOCOLS["cris"].resized == "probabilities" and PROTOCOLS["cris"].interpolation == "bicubic"
 
 
@@ -80,7 +84,7 @@ def test_what_is_no_protocol_is_refused(tmp_path, content, message):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="protocol 'vlt': unknown; accepted are original, lavt, cris, lisa, gres"):
+    with pytest.raises(ValueError, match="protocol 'vlt': unknown; accepted are original, lavt, lgformer, crformer, "):
         find_protocol("vlt")
     with pytest.raises(ValueError, match="no such file"):
         find_protocol("none.json")
@@ -152,3 +156,21 @@ def test_a_letterbox_is_taken_off_in_every_interpolation():
     for interpolation in ("nearest", "bilinear", "bicubic"):
         masks, _ = logits_to_masks(logits, (4, 8), BOXED, Protocol("p", interpolation=interpolation))
         assert masks.shape == (1, 4, 8) and not masks.any()
+
+
+@pytest.mark.parametrize(("name", "threshold"), [("lgformer", 0.5), ("crformer", 0.36)])
+def test_masks_follow_from_the_logits_of_the_released_systems(reference, name, threshold):
+    """From what their networks give at stride 4 to the masks that their test scripts compare."""
+    numbers, protocol = reference(f"{name}_released"), PROTOCOLS[name]
+    logits = numbers["output.logits"]  # (B, 1, H, W), resized by their own code
+    small = numbers["output.masks_stride4"][:, -1:] if name == "lgformer" else numbers["output.logits_stride4"]
+    size = (logits.shape[2], logits.shape[3])
+    config = InputConfig.of_answers(size, "squash")
+    masks, probabilities = logits_to_masks(small.reshape(len(logits), 1, *small.shape[-2:]), (33, 77), config, protocol)
+    torch.testing.assert_close(probabilities, logits[:, 0].sigmoid(), rtol=1e-4, atol=1e-4)
+    sure = (logits[:, 0].sigmoid() - threshold).abs() > 1e-4
+    assert torch.equal(masks[sure], (logits[:, 0].sigmoid() > threshold)[sure]) and sure.float().mean() > 0.99
+    assert masks.any() and not masks.all()
+    assert iou_of(Scored("s", "i", 0, 0, 0), protocol) == 0.0
+    hit = Scored("s", "i", 5, 5, 10)  # an IoU of exactly 0.5 counts
+    assert Scores([hit], protocol).summary()["P@0.5"] == 1.0

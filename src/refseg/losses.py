@@ -71,7 +71,7 @@ def class_losses(
     return terms
 
 
-Resolution = Literal["stride4", "full"]
+Resolution = Literal["stride4", "full", "full_aligned"]
 
 
 def mask_losses(
@@ -82,13 +82,16 @@ def mask_losses(
     Args:
         logits: (T, N, h, w) log-odds.
         target: (T, H, W) bool at network size.
-        resolution: "stride4" shrinks the target to the logits, "full" enlarges the logits to the target.
+        resolution: "stride4" shrinks the target to the logits, "full" enlarges the logits to the target, and
+            "full_aligned" does so with the centres of the corner cells on the corner pixels.
         pos_weight: Weight of the foreground in the pixel-text loss.
         dice_weight: Weight of the Dice term.
     """
     logits = logits.float()
-    if resolution == "full":
-        height, width = target.shape[-2:]
+    height, width = target.shape[-2:]
+    if resolution == "full_aligned":
+        logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=True)
+    elif resolution == "full":
         covered = covered_by((logits.shape[-2], logits.shape[-1]), (height, width))
         logits = F.interpolate(logits, covered, mode="bilinear", align_corners=False)[..., :height, :width]
     truth = resize_target(target, (logits.shape[-2], logits.shape[-1]))

@@ -1,7 +1,7 @@
 """Protocols: named ways to score masks. A number without one means nothing.
 
 Published scores differ in the size at which masks are compared, in what is resized and thresholded, in what two empty
-masks are worth, and in the comparison behind P@X. Here each of these choices is a field, and the ways of four projects
+masks are worth, and in the comparison behind P@X. Here each of these choices is a field, and the ways of six projects
 are protocols beside `original`, this package's own.
 """
 
@@ -117,6 +117,10 @@ class Protocol:
 ORIGINAL = Protocol("original")
 # LAVT and its heirs: labels squashed to the network's 480 x 480, the larger of two channels, an empty union scores 0.
 LAVT = Protocol("lavt", resolution="network", align_corners=True, empty=0.0)
+# Released code of LGFormer and CRFormer, heirs of LAVT: the same targets. Logits are resized with aligned outer
+# edges in the one, with aligned corners and a threshold of 0.36 in the other.
+LGFORMER = Protocol("lgformer", resolution="network", empty=0.0)
+CRFORMER = Protocol("crformer", resolution="network", align_corners=True, threshold=0.36, empty=0.0)
 # CRIS: bicubic to network size, then a cubic warp back to the image with 0 around the network's input; an IoU has to
 # exceed X. CRIS puts the centre of the image's first pixel on that of the input's, both ways, so that an image which is
 # shrunk fades at the right and the bottom. Here the outer edges of pixels lie on each other, both ways, and opposite
@@ -128,7 +132,7 @@ CRIS = Protocol(
 LISA = Protocol("lisa", iou_epsilon=1e-5, metrics=("gIoU", "cIoU"))
 # GRES (gRefCOCO): how it brings masks to a size was not determined; here as `original` does.
 GRES = Protocol("gres", no_target="gres", metrics=("gIoU", "cIoU", "T_acc", "N_acc", "P@0.7", "P@0.8", "P@0.9"))
-PROTOCOLS = {protocol.name: protocol for protocol in (ORIGINAL, LAVT, CRIS, LISA, GRES)}
+PROTOCOLS = {protocol.name: protocol for protocol in (ORIGINAL, LAVT, LGFORMER, CRFORMER, CRIS, LISA, GRES)}
 
 
 def find_protocol(name: str) -> Protocol:

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from refseg.layers.fusion import VLF
-from refseg.methods.crformer import CRFormer, Reconstruction, ReleasedMapQueries, ReleasedReconstruction
+from refseg.layers.queries import ReleasedMapQueries
+from refseg.methods.crformer import CRFormer, Reconstruction, ReleasedReconstruction
 from refseg.presets import get_preset, presets
 from refseg.presets.base import override
 from tiny import some_input, tiny, tiny_network, wake
@@ -200,7 +201,7 @@ def norm_over(rows):
 @torch.no_grad()
 def test_released_queries_by_hand():
     config = override(tiny("crformer-released").model, {"num_queries": 4, "grid": (2, 3), "neck": (4, 8, 4)})
-    module = ReleasedMapQueries(config, word_dim=6).eval()
+    module = ReleasedMapQueries(config.neck[1], config.grid, config.num_queries, 6, config.scale_queries).eval()
     wake(module)
     pixels, words = torch.randn(2, 8, 2, 3), torch.randn(2, 5, 6)
     mask = torch.tensor([[True] * 5, [True, True, True, False, False]])
@@ -255,7 +256,8 @@ def test_released_reconstruction_counts_padding_and_gives_words_positions():
     module = ReleasedReconstruction(4, 2).eval()
     queries, words, sentence = torch.randn(1, 3, 4), torch.randn(1, 3, 2), torch.randn(1, 2)
     rebuilt, target = module(queries, words, torch.tensor([[True, False, False]]), sentence)
-    place = torch.tensor([[math.sin(p), math.cos(p)] for p in range(3)])
+    # The code's waves run along the words, and its places are the two channels.
+    place = torch.tensor([[math.sin(c) for c in (0, 1)], [math.cos(c) for c in (0, 1)], [0.0, math.sin(0.01)]])
     scale = module.sentence_in[1].weight / math.sqrt(1 + 1e-5)  # the batch norm's statistics are as they start
     gathered = (module.sentence_in[0].weight @ sentence[0] * scale).clamp(min=0)
     tokens = [*(words[0] + place), gathered]
@@ -281,7 +283,7 @@ def test_paper_loss_is_cross_entropy_at_stride_4_and_a_tenth_of_the_squared_erro
 def test_released_loss_is_11_ninths_of_the_cross_entropy_at_full_size():
     network = awake("crformer-released", training=True)
     output, targets = run(network)
-    large = F.interpolate(output.logits.detach(), (64, 64), mode="bilinear", align_corners=False)[:, 0]
+    large = F.interpolate(output.logits.detach(), (64, 64), mode="bilinear", align_corners=True)[:, 0]
     expected = 1.2222222 * cross_entropy(large, targets)
     assert float(network.loss(output, targets)["seg"].detach()) == pytest.approx(expected, rel=1e-5)
 
@@ -303,7 +305,9 @@ def test_the_sentence_is_the_projected_first_token_or_its_pooled_state():
     torch.testing.assert_close(text.sentence, F.linear(words[:, 0], paper.sentence_in.weight, paper.sentence_in.bias))
     torch.testing.assert_close(text.words, F.linear(words, paper.word_in.weight, paper.word_in.bias))
     released = awake("crformer-released")
-    words = released.text_encoder(tokens, mask).words
+    length = tokens.shape[1]
+    padded = F.pad(tokens, (0, 20 - length)), F.pad(mask, (0, 20 - length))
+    words = released.text_encoder(*padded).words
     text = released.encode_text(tokens, mask)
     dense = released.pooler.dense
     torch.testing.assert_close(text.sentence, torch.tanh(F.linear(words[:, 0], dense.weight, dense.bias)))

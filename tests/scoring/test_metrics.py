@@ -25,7 +25,8 @@ def test_every_protocol_equals_the_reference(name):
     scores = Scores(protocol=PROTOCOLS[name])
     for i, pair in enumerate(REFERENCE["pairs"]):
         scores.add(scored(i, decode_rle(pair["prediction"]), decode_rle(pair["target"])))
-    expected = REFERENCE["expected"][name]  # in percent
+    heir = "lavt" if name in ("lgformer", "crformer") else name  # their test scripts count as LAVT's does
+    expected = REFERENCE["expected"][heir]  # in percent
     found = {key: 100 * value for key, value in scores.published().items()}
     assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-9)
     assert set(found) == set(expected)

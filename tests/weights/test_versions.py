@@ -110,7 +110,11 @@ def test_a_checkpoint_in_format_1_goes_on(method, tmp_path):
 @pytest.mark.parametrize(
     ("method", "old", "new"),
     [
-        ("crformer", {"qgm": "paper", "recon": "released"}, {"qgm": "printed", "recon": "released"}),
+        (
+            "crformer",
+            {"qgm": "paper", "recon": "released"},
+            {"qgm": "printed", "recon": "released", "fusion_heads": [1, 1, 1, 1], "padded_tokens": 0},
+        ),
         ("eavl", {"upsampler": "paper", "estimator": "off"}, {"upsampler": "single", "estimator": "off"}),
         ("eavl", {"estimator": "paper"}, {"estimator": "attention"}),
         ("jmceln", {"qgm": "paper"}, {"qgm": "paper"}),

@@ -33,7 +33,10 @@ def evaluate(
     images: ImagesOption = None,
     overlap: OverlapOption = "union",
     protocol: Annotated[
-        str, typer.Option(help="How masks are scored: original, lavt, cris, lisa, gres, or a FILE.json of your own.")
+        str,
+        typer.Option(
+            help="How masks are scored: original, lavt, lgformer, crformer, cris, lisa, gres, or a FILE.json."
+        ),
     ] = "original",
     out: Annotated[
         Path | None, typer.Option(help="Folder for predictions.jsonl, report.json and report.html; resumes.")

@@ -5,9 +5,15 @@ T expressions, L words, Q queries, P cells of the configured grid, h and w sides
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from refseg.layers.fusion import instance_norm
+from refseg.layers.neck import conv_norm_relu
+from refseg.layers.positions import sine_line, sine_plane
 
 Size = tuple[int, int]
 
@@ -64,3 +70,76 @@ class QueryGeneration(nn.Module):
         seen, known = F.relu(self.map_key(cells)), F.relu(self.word_key(words))  # (T, Q, D), (T, L, D)
         attention = attend_words(seen, known, mask, self.scale)
         return attention.to(words.dtype) @ F.relu(self.word_value(words)), attention
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a query generation module returns.
+
+    Attributes:
+        queries: (T, Q, D).
+        attention: (T, Q, L) which words each query is made of.
+        maps: (T, Q, g_h, g_w) F_c, what each query asks with.
+    """
+
+    queries: Tensor
+    attention: Tensor
+    maps: Tensor
+
+
+class MapQueries(nn.Module):
+    """CRFormer's query generation as printed: a 3x3 convolution draws a map per query (eq. 7), eq. 8-9 do the rest.
+
+    Args:
+        dim: Width D of pixels and queries.
+        grid: (g_h, g_w) at the configured size.
+        num_queries: Q.
+        word_dim: Width J of the words.
+        scaled: Whether scores are divided by the root of D.
+        positions: Whether the words carry a sine code, as they do inside the decoder (sec. 3.3).
+    """
+
+    def __init__(
+        self, dim: int, grid: tuple[int, int], num_queries: int, word_dim: int, scaled: bool, positions: bool
+    ) -> None:
+        super().__init__()
+        self.positions = positions
+        self.draw = nn.Conv2d(dim, num_queries, 3, padding=1)
+        self.generate = QueryGeneration(grid, word_dim, dim, scaled)
+
+    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Generated:
+        """(T, D, g_h, g_w) pixels and (T, L, J) words, `mask` (T, L) True on real ones, to Q queries."""
+        if self.positions:
+            words = words + sine_line(words.shape[1], words.shape[2], words.device)
+        maps = self.draw(pixels)
+        queries, attention = self.generate(maps, words, mask)
+        return Generated(queries, attention, maps)
+
+
+class ReleasedMapQueries(nn.Module):
+    """Query generation as released: positions inside, no ReLU on the factors of a score, normalised over the queries.
+
+    No layer between the words and the queries has a bias: behind a softmax over words or a norm over queries it would
+    have no effect.
+    """
+
+    def __init__(self, dim: int, grid: tuple[int, int], num_queries: int, word_dim: int, scaled: bool) -> None:
+        super().__init__()
+        self.grid, self.scale = grid, dim**-0.5 if scaled else 1.0
+        self.draw = conv_norm_relu(dim, num_queries, 3)
+        self.word_in = nn.Linear(word_dim, dim)
+        self.query = nn.Linear(grid[0] * grid[1], dim, bias=False)
+        self.key, self.value = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Generated:
+        """(T, D, g_h, g_w) pixels and (T, L, J) words, `mask` (T, L) True on real ones, to Q queries."""
+        maps = self.draw(pixels)
+        cells = fit_grid(maps, self.grid).flatten(2)  # (T, Q, P)
+        cells = cells + sine_plane(self.grid, cells.shape[1], cells.device).T  # one channel of the code per query
+        known = F.relu(self.word_in(words))  # (T, L, D)
+        known = known + sine_line(known.shape[1], known.shape[2], known.device)
+        query = instance_norm(self.query(cells))  # (T, Q, D), over the queries
+        attention = attend_words(query, self.key(known), mask, self.scale)  # (T, Q, L)
+        read = self.out(attention.to(known.dtype) @ self.value(known))
+        return Generated(instance_norm(read), attention, maps)

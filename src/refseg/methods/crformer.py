@@ -20,17 +20,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refseg.encoders.bert import Bert, BertConfig, Pooler
+from refseg.encoders.bert import PAD, Bert, BertConfig, Pooler
 from refseg.encoders.swin import Swin, SwinConfig
 from refseg.geometry import crop_logits, pad_to_multiple
 from refseg.layers.attention import masked_mean
 from refseg.layers.fused_swin import EncoderOutput, FusedSwin
-from refseg.layers.fusion import PWAM, VLF, instance_norm
+from refseg.layers.fusion import PWAM, VLF
 from refseg.layers.heads import dynamic_conv, upsampler
-from refseg.layers.neck import FusionNeck, LinearNormReLU, check_widths, conv_norm_relu
+from refseg.layers.neck import FusionNeck, LinearNormReLU, check_widths
 from refseg.layers.pixel_transformer import PixelTransformerLayer
 from refseg.layers.positions import sine_line, sine_plane
-from refseg.layers.queries import QueryGeneration, attend_words, fit_grid
+from refseg.layers.queries import Generated, MapQueries, ReleasedMapQueries
 from refseg.losses import Resolution, mask_losses
 from refseg.methods.base import SwinBertSegmenter
 from refseg.types import ImageFeatures, Output, TextFeatures
@@ -46,6 +46,7 @@ class CRFormerConfig:
         language: "projected" brings words and [CLS] to width D by one linear layer each (paper); "pooled" keeps BERT's
             width and takes the pooler's output as the sentence, as the released code does.
         fusion: "vlf" (paper) or "pwam", LAVT's with its gate, as the released code does.
+        fusion_heads: Attention heads of the fusion, one number per stage; "vlf" has one.
         fusion_stages: Stages with a fusion, counted from 1: 2 to 4 in the paper, all four in the released code.
         encoder_output: "residual" hands F_v to the neck (paper), "residual_ln" its LayerNorm (released code), "updated"
             what the next stage reads, V + ReLU(F_v). F_v alone holds words; pixels show in it only by which words they
@@ -71,9 +72,12 @@ class CRFormerConfig:
         recon_weight: Weight of the reconstruction loss; 0 builds none of it (Tables 3 and 5).
         recon: Which layers reconstruct, and what: "printed" is eq. 13-14 over real words; "released" adds positions to
             the words, another projection of the sentence, and counts padding.
+        padded_tokens: Sentences are padded to so many tokens, and by no more than a batch needs where they are longer;
+            0 pads to the longest. Only the released reconstruction reads what is padded; its code pads to 20.
         recon_detach_target: Whether the target learns nothing; its projections then stay as they start. It learns in
             the paper and its code, so that both sides can also agree by shrinking.
-        loss_resolution: "stride4" compares at the mask's resolution, "full" enlarges the logits first (released code).
+        loss_resolution: "stride4" compares at the mask's resolution, "full" enlarges the logits first, "full_aligned"
+            with aligned corners (released code).
         loss_scale: Factor of the cross-entropy; 1 in the paper, 1.1 / 0.9 in the released code.
         dice_weight: Weight of an added Dice term; 0 in the paper.
     """
@@ -82,6 +86,7 @@ class CRFormerConfig:
     bert: BertConfig
     language: Literal["projected", "pooled"]
     fusion: Literal["vlf", "pwam"]
+    fusion_heads: tuple[int, int, int, int]
     fusion_stages: tuple[int, ...]
     encoder_output: EncoderOutput
     grid: tuple[int, int]
@@ -101,6 +106,7 @@ class CRFormerConfig:
     head: Literal["fixed_conv", "sentence_kernel"]
     recon_weight: float
     recon: Literal["printed", "released"]
+    padded_tokens: int
     recon_detach_target: bool
     loss_resolution: Resolution
     loss_scale: float
@@ -117,7 +123,7 @@ class CRFormerConfig:
         if self.qgm == "released" and self.num_queries % 4:
             raise ValueError(
                 f"num_queries {self.num_queries} with qgm 'released': its position code has one channel per query and "
-                "needs a multiple of 4; qgm 'paper' takes any number"
+                "needs a multiple of 4; qgm 'printed' takes any number"
             )
         if self.dec_layers < 1 or self.block_layers < 1:
             raise ValueError(f"dec_layers {self.dec_layers}, block_layers {self.block_layers}: at least 1 is needed")
@@ -128,78 +134,14 @@ class CRFormerConfig:
                 f"fusion_stages {self.fusion_stages}: some of 1, 2 and 3, and 4, in this order, are accepted"
             )
         check_widths(self.grid, self.neck, self.heads)
+        if self.fusion == "vlf" and set(self.fusion_heads) != {1}:
+            raise ValueError(f"fusion_heads {self.fusion_heads} with fusion 'vlf': it has one head")
+        if not 0 <= self.padded_tokens <= self.bert.positions:
+            raise ValueError(
+                f"padded_tokens {self.padded_tokens}: 0 to {self.bert.positions} (BERT's positions) are accepted"
+            )
         if self.recon_weight < 0:
             raise ValueError(f"recon_weight {self.recon_weight}: 0 or more is accepted")
-
-
-@dataclass(frozen=True)
-class Generated:
-    """What a query generation module returns.
-
-    Attributes:
-        queries: (T, Q, D).
-        attention: (T, Q, L) which words each query is made of.
-        maps: (T, Q, g_h, g_w) F_c, what each query asks with.
-    """
-
-    queries: Tensor
-    attention: Tensor
-    maps: Tensor
-
-
-class MapQueries(nn.Module):
-    """Query generation as printed: a 3x3 convolution draws a map per query (eq. 7), eq. 8-9 do the rest.
-
-    Args:
-        config: Supplies the grid, the number of queries and the scale of the scores.
-        word_dim: Width J of the words.
-        positions: Whether the words carry a sine code, as they do inside the decoder (sec. 3.3).
-    """
-
-    def __init__(self, config: CRFormerConfig, word_dim: int, positions: bool) -> None:
-        super().__init__()
-        dim = config.neck[1]
-        self.positions = positions
-        self.draw = nn.Conv2d(dim, config.num_queries, 3, padding=1)
-        self.generate = QueryGeneration(config.grid, word_dim, dim, config.scale_queries)
-
-    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Generated:
-        """(T, D, g_h, g_w) pixels and (T, L, J) words, `mask` (T, L) True on real ones, to Q queries."""
-        if self.positions:
-            words = words + sine_line(words.shape[1], words.shape[2], words.device)
-        maps = self.draw(pixels)
-        queries, attention = self.generate(maps, words, mask)
-        return Generated(queries, attention, maps)
-
-
-class ReleasedMapQueries(nn.Module):
-    """Query generation as released: positions inside, no ReLU on the factors of a score, normalised over the queries.
-
-    No layer between the words and the queries has a bias: behind a softmax over words or a norm over queries it would
-    have no effect.
-    """
-
-    def __init__(self, config: CRFormerConfig, word_dim: int) -> None:
-        super().__init__()
-        dim = config.neck[1]
-        self.grid, self.scale = config.grid, dim**-0.5 if config.scale_queries else 1.0
-        self.draw = conv_norm_relu(dim, config.num_queries, 3)
-        self.word_in = nn.Linear(word_dim, dim)
-        self.query = nn.Linear(config.grid[0] * config.grid[1], dim, bias=False)
-        self.key, self.value = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
-        self.out = nn.Linear(dim, dim, bias=False)
-
-    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Generated:
-        """(T, D, g_h, g_w) pixels and (T, L, J) words, `mask` (T, L) True on real ones, to Q queries."""
-        maps = self.draw(pixels)
-        cells = fit_grid(maps, self.grid).flatten(2)  # (T, Q, P)
-        cells = cells + sine_plane(self.grid, cells.shape[1], cells.device).T  # one channel of the code per query
-        known = F.relu(self.word_in(words))  # (T, L, D)
-        known = known + sine_line(known.shape[1], known.shape[2], known.device)
-        query = instance_norm(self.query(cells))  # (T, Q, D), over the queries
-        attention = attend_words(query, self.key(known), mask, self.scale)  # (T, Q, L)
-        read = self.out(attention.to(known.dtype) @ self.value(known))
-        return Generated(instance_norm(read), attention, maps)
 
 
 class Reconstruction(nn.Module):
@@ -230,7 +172,9 @@ class ReleasedReconstruction(nn.Module):
 
     def forward(self, queries: Tensor, words: Tensor, mask: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
         """(T, Q, D) queries, (T, L, J) words, (T, J) sentence to F_re and F_pt, both (T, D); the mask is not read."""
-        words = words + sine_line(words.shape[1], words.shape[2], words.device)
+        length, width = words.shape[1], words.shape[2]
+        # As released, the code counts channels and its waves run along the words; one more of them where L is odd.
+        words = words + sine_line(width, length + length % 2, words.device)[:, :length].T
         tokens = torch.cat([words, self.sentence_in(sentence)[:, None]], 1)  # (T, L + 1, J)
         return self.rebuild(queries).mean(1), F.relu(self.project(tokens)).mean(1)
 
@@ -255,8 +199,7 @@ class CRFormer(SwinBertSegmenter):
             self.sentence_in = nn.Linear(bert, dim) if reads_sentence else None  # F_tg
         elif reads_sentence:
             self.pooler = Pooler(bert).requires_grad_(config.bert.train_embeddings)
-        fusion = VLF if config.fusion == "vlf" else PWAM
-        fusions = [fusion(c, width) if stage in config.fusion_stages else None for stage, c in enumerate(channels, 1)]
+        fusions = [self._fusion(stage, width) for stage in (1, 2, 3, 4)]
         self.encoder = FusedSwin(
             Swin(config.swin), fusions, chain_words=False, output=config.encoder_output, first_emitted=1
         )
@@ -288,10 +231,20 @@ class CRFormer(SwinBertSegmenter):
         else:
             self.kernel = nn.Linear(width, 9 * (dim // 2) + 1)
 
+    def _fusion(self, stage: int, word_dim: int) -> nn.Module | None:
+        config, channels = self.config, self.config.swin.channels[stage - 1]
+        if stage not in config.fusion_stages:
+            return None
+        return (
+            VLF(channels, word_dim)
+            if config.fusion == "vlf"
+            else PWAM(channels, word_dim, config.fusion_heads[stage - 1])
+        )
+
     def _queries(self, word_dim: int, calibrating: bool) -> nn.Module:
-        if self.config.qgm == "released":
-            return ReleasedMapQueries(self.config, word_dim)
-        return MapQueries(self.config, word_dim, positions=calibrating)
+        config = self.config
+        shape = (config.neck[1], config.grid, config.num_queries, word_dim, config.scale_queries)
+        return ReleasedMapQueries(*shape) if config.qgm == "released" else MapQueries(*shape, positions=calibrating)
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """(B, 3, H, W) to the Swin stages up to the first fusion, of the image padded to a multiple of 32."""
@@ -300,6 +253,8 @@ class CRFormer(SwinBertSegmenter):
 
     def encode_text(self, tokens: Tensor, mask: Tensor) -> TextFeatures:
         """(T, L) tokens to words (T, L, J) and, where anything reads it, the sentence (T, J)."""
+        missing = max(0, self.config.padded_tokens - tokens.shape[1])
+        tokens, mask = F.pad(tokens, (0, missing), value=PAD), F.pad(mask, (0, missing))
         words = self.text_encoder(tokens, mask).words
         to_sentence = self.pooler if self.sentence_in is None else self.sentence_in
         sentence = None if to_sentence is None else to_sentence(words[:, 0])

@@ -37,6 +37,7 @@ PAPER = Preset(
         bert=replace(BERT_BASE, trained_layers=10),
         language="projected",
         fusion="vlf",
+        fusion_heads=(1, 1, 1, 1),
         fusion_stages=(2, 3, 4),
         encoder_output="residual",
         grid=(30, 30),
@@ -56,6 +57,7 @@ PAPER = Preset(
         head="fixed_conv",
         recon_weight=0.1,
         recon="printed",
+        padded_tokens=0,
         recon_detach_target=False,
         loss_resolution="stride4",
         loss_scale=1.0,
@@ -80,7 +82,8 @@ PAPER = Preset(
 RELEASED = {
     "language": "pooled", "fusion": "pwam", "fusion_stages": (1, 2, 3, 4), "encoder_output": "residual_ln",
     "neck_text": True, "num_queries": 16, "qgm": "released", "scale_queries": True, "block_layers": 2,
-    "extra_norms": True, "add_last": False, "head": "sentence_kernel", "recon": "released", "loss_resolution": "full",
+    "extra_norms": True, "add_last": False, "head": "sentence_kernel", "recon": "released", "padded_tokens": 20,
+    "loss_resolution": "full_aligned",
     "loss_scale": 1.1 / 0.9,
 }  # fmt: skip
 RELEASED_NOTE = (

@@ -36,7 +36,10 @@ STEPS: dict[int, dict[str, Step]] = {
     1: {  # the prototype generator had three names in two methods, and choices were called "paper"
         "alignformer": Step(fields={"decoder": "generator"}, tensors={"decoder.": "generator."}),
         "lgformer": Step(fields={"prototype": "generator"}),
-        "crformer": Step(values={"qgm": {"paper": "printed"}, "recon": {"paper": "printed"}}),
+        "crformer": Step(
+            new={"fusion_heads": [1, 1, 1, 1], "padded_tokens": 0},
+            values={"qgm": {"paper": "printed"}, "recon": {"paper": "printed"}},
+        ),
         "eavl": Step(values={"upsampler": {"paper": "single"}, "estimator": {"paper": "attention"}}),
     },
 }
