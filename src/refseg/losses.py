@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from refseg.checked import Checked
 from refseg.geometry import covered_by
 
 
@@ -103,7 +104,7 @@ def mask_losses(
 
 
 @dataclass(frozen=True)
-class CMICConfig:
+class CMICConfig(Checked):
     """Cross-modal instance contrastive loss (AlignFormer sec. 3.3).
 
     Attributes:

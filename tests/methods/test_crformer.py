@@ -391,9 +391,9 @@ def test_one_expression_trains_as_printed_but_not_as_released():
 def test_impossible_switches_are_refused():
     config = get_preset("crformer").model
     for changes, message in (
-        ({"num_queries": 0}, "num_queries 0: at least 1"),
+        ({"num_queries": 0}, "num_queries 0: a whole number from 1"),
         ({"dec_layers": 0}, "dec_layers 0"),
-        ({"fusion_stages": (0, 1)}, r"fusion_stages \(0, 1\): some of 1, 2 and 3, and 4"),
+        ({"fusion_stages": (1, 2)}, r"fusion_stages \(1, 2\): some of 1, 2 and 3, and 4"),
         ({"swin.depths": (2, 2)}, "a Swin of 2 stages: 4 are needed"),
     ):
         with pytest.raises(ValueError, match=message):

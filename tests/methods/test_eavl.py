@@ -175,12 +175,12 @@ def test_the_head_may_learn_faster_than_the_towers():
 def test_what_cannot_be_built_is_refused():
     config = get_preset("eavl").model
     for changes, message in (
-        ({"num_queries": 0}, "at least 1"),
+        ({"num_queries": 0}, "a whole number from 1"),
         ({"aligner": "fixed"}, "accepted is 'off'"),
         ({"aligner": "fixed", "estimator": "off", "kernel_relu": True}, "no kernels from queries"),
         ({"heads": 7}, "of 7 heads"),
         ({"neck": (256, 510, 1024)}, "multiple of 4"),
-        ({"grid": (0, 30)}, "positive numbers"),
+        ({"grid": (0, 30)}, "a whole number from 1"),
         ({"decoder_layers": -1}, "decoder_layers -1"),
         ({"head_lr_mult": 0.0}, "head_lr_mult 0.0"),
     ):

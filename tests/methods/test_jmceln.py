@@ -444,7 +444,8 @@ def test_impossible_numbers_are_refused():
     config = get_preset("jmceln").model
     for changes, message in (
         ({"width": 100}, "width 100"), ({"heads": 3}, "heads 3"), ({"heads": 0}, "heads 0"),
-        ({"dilations": (1, 2, 3)}, "3 dilations"), ({"dilations": ()}, "0 dilations"), ({"stages": -1}, "stages -1"),
+        ({"dilations": (1, 2, 3)}, "3 dilations"), ({"dilations": ()}, "a tuple of one value or more"),
+        ({"stages": -1}, "stages -1"),
         ({"window": 0}, "window 0"), ({"embeddings": 0}, "embeddings 0"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):

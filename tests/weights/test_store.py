@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from refseg.files import write_beside
 from refseg.presets import get_preset
+from refseg.presets.base import override, shapes_tokenizer
 from refseg.weights.folders import PACKAGED, find_model, packaged_models
+from refseg.weights.start import bare
 from refseg.weights.store import config_from_dict, load_model, save_model
-from tiny import tiny_model
+from tiny import tiny, tiny_model
 
 SQUASH = {"resize": "squash"}
 
@@ -80,11 +83,11 @@ def test_weights_of_another_model_are_refused_by_name(folder):
         ({"format": 3}, "format 3; this version reads the formats 1 to 2"),
         (
             {"input": {"size": [0, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": 9, **SQUASH}},
-            "must be positive",
+            r"size \(0, 64\): a tuple with a whole number from 1",
         ),
         (
             {"input": {"size": [64, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": 99, **SQUASH}},
-            "takes .* and 32",
+            "99 tokens; the method takes",
         ),
         ({"input": {"size": [64, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": "many", **SQUASH}}, "'many'"),
     ],
@@ -193,3 +196,15 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         write_beside(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_more_tokens_than_the_pixel_decoder_has_positions_are_refused_at_the_start():
+    preset = get_preset("lgformer")
+    model = tiny("lgformer").model
+    longer = replace(preset, model=model, input=replace(preset.input, max_tokens=model.pixel_decoder.max_tokens + 2))
+    with pytest.raises(
+        ValueError, match=r"22 tokens; the method takes 20, and more with model.pixel_decoder.max_tokens"
+    ):
+        bare(longer, shapes_tokenizer())
+    plain = override(model, {"pixel_decoder.l2va": False})
+    assert bare(replace(longer, model=plain), shapes_tokenizer()).input.max_tokens == 22

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from refseg.checked import Checked
 from refseg.geometry import covered_by
 from refseg.protocols import ORIGINAL, Protocol
 
@@ -22,7 +23,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class InputConfig:
+class InputConfig(Checked):
     """What a model wants to see.
 
     Attributes:
@@ -33,6 +34,8 @@ class InputConfig:
         resize: "squash" brings every image to `size` whatever its shape (LAVT and its heirs), bilinear; "letterbox"
             keeps its shape, centred between borders of the mean colour (CRIS and its heirs), bicubic.
     """
+
+    least = {"mean": -math.inf}
 
     size: Size
     mean: tuple[float, float, float]
@@ -46,8 +49,9 @@ class InputConfig:
         Raises:
             ValueError: A side, a deviation or the number of tokens is not positive.
         """
-        if min(self.size) < 1 or min(self.std) <= 0 or self.max_tokens < 1:
-            raise ValueError(f"{self}: size, std and max_tokens must be positive")
+        super().__post_init__()
+        if not min(self.std):
+            raise ValueError(f"InputConfig: std {self.std}: a tuple with positive numbers is accepted")
 
     @classmethod
     def of_answers(cls, size: Size, resize: Literal["squash", "letterbox"]) -> InputConfig:

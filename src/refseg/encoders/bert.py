@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refseg.checked import Checked
 from refseg.types import TextFeatures
 
 EPSILON = 1e-12  # of BERT's layer norms
@@ -20,7 +21,7 @@ SEGMENTS = 2  # rows of the table of sentences; a single sentence is always the 
 
 
 @dataclass(frozen=True)
-class BertConfig:
+class BertConfig(Checked):
     """Shape of a BERT and which of its parts learn.
 
     Attributes:
@@ -34,6 +35,8 @@ class BertConfig:
         trained_layers: How many layers, from the first, are trained; the rest stays as loaded.
         train_embeddings: Whether the embeddings are trained.
     """
+
+    least = {"trained_layers": 0}
 
     vocab: int
     width: int

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refseg.checked import Checked
 from refseg.encoders.clip_resnet import ClipResNet, ClipResNetConfig, ResNetMaps
 from refseg.types import TextFeatures
 
@@ -32,7 +33,7 @@ INERT = {"*.self_attn.k_proj.bias": "adds the same to all scores of a softmax"}
 
 
 @dataclass(frozen=True)
-class ClipTextConfig:
+class ClipTextConfig(Checked):
     """Shape of a text tower.
 
     Attributes:
@@ -44,6 +45,8 @@ class ClipTextConfig:
         positions: Rows of the position table.
     """
 
+    least = {"layers": 0}
+
     vocab: int
     width: int
     layers: int
@@ -53,7 +56,7 @@ class ClipTextConfig:
 
 
 @dataclass(frozen=True)
-class ClipViTConfig:
+class ClipViTConfig(Checked):
     """Shape of a vision transformer.
 
     Attributes:
@@ -64,6 +67,8 @@ class ClipViTConfig:
         joint: Width J of the projected tokens.
         grid: Side of the grid that the position table was trained on (14 for B/16 at 224 pixels).
     """
+
+    least = {"layers": 0}
 
     width: int
     layers: int

@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refseg.checked import Checked
+
 STRIDE = 32  # of the last stage: the stem has 4, and three stages halve the map
 
 
 @dataclass(frozen=True)
-class ClipResNetConfig:
+class ClipResNetConfig(Checked):
     """Shape of a ModifiedResNet.
 
     Attributes:

@@ -16,12 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refseg.checked import Checked
+
 Size = tuple[int, int]
 StageHook = Callable[[int, Tensor, Size], Tensor]
 
 
 @dataclass(frozen=True)
-class SwinConfig:
+class SwinConfig(Checked):
     """Shape of a Swin Transformer.
 
     Attributes:

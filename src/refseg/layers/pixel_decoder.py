@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refseg.checked import Checked
 from refseg.layers.attention import FeedForward, masked_mean
 from refseg.layers.deformable import DeformableAttention, reference_points
 from refseg.layers.positions import sine_grid
@@ -22,7 +23,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class PixelDecoderConfig:
+class PixelDecoderConfig(Checked):
     """Shape of the pixel decoder.
 
     Attributes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from refseg.checked import Checked
 from refseg.layers.attention import FeedForward
 from refseg.layers.positions import sine_grid
 
@@ -17,7 +18,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class PrototypeConfig:
+class PrototypeConfig(Checked):
     """Shape of the prototype generator.
 
     Attributes:

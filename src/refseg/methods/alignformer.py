@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from refseg.checked import Checked
 from refseg.encoders.bert import Bert, BertConfig
 from refseg.encoders.swin import Swin, SwinConfig
 from refseg.layers.attention import masked_mean
@@ -29,7 +30,7 @@ from refseg.types import ImageFeatures, Output, TextFeatures
 
 
 @dataclass(frozen=True)
-class AlignFormerConfig:
+class AlignFormerConfig(Checked):
     """Everything that can be switched in AlignFormer. The paper's values are in `refseg.presets`.
 
     Attributes:
@@ -70,6 +71,7 @@ class AlignFormerConfig:
         Raises:
             ValueError: The contrastive loss or deep supervision is asked for without a prototype.
         """
+        super().__post_init__()
         if self.head == "pixel_classifier" and (self.cmic.weight or self.deep_supervision):
             raise ValueError("head 'pixel_classifier' has no prototype: set cmic.weight 0 and deep_supervision off")
 

@@ -46,6 +46,11 @@ class Segmenter(nn.Module, ABC):
         """Groups for AdamW with the rates and decays of the paper; frozen parameters are left out."""
 
     @property
+    def max_tokens(self) -> int:
+        """The longest sentence that every part of the method reads, in tokens."""
+        return self.text_encoder.config.positions
+
+    @property
     def inert(self) -> dict[str, str]:
         """Trainable parameters that cannot learn in this configuration: pattern of the name to the reason.
 

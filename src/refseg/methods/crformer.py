@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refseg.checked import Checked
 from refseg.encoders.bert import PAD, Bert, BertConfig, Pooler
 from refseg.encoders.swin import Swin, SwinConfig
 from refseg.geometry import crop_logits, pad_to_multiple
@@ -37,7 +38,7 @@ from refseg.types import ImageFeatures, Output, TextFeatures
 
 
 @dataclass(frozen=True)
-class CRFormerConfig:
+class CRFormerConfig(Checked):
     """Everything that can be switched in CRFormer. The paper's values are in `refseg.presets.crformer`.
 
     Attributes:
@@ -82,6 +83,8 @@ class CRFormerConfig:
         dice_weight: Weight of an added Dice term; 0 in the paper.
     """
 
+    least = {"padded_tokens": 0}
+
     swin: SwinConfig
     bert: BertConfig
     language: Literal["projected", "pooled"]
@@ -118,15 +121,12 @@ class CRFormerConfig:
         Raises:
             ValueError: No query, no layer, a stage that does not exist, or queries that the released form cannot make.
         """
-        if self.num_queries < 1:
-            raise ValueError(f"num_queries {self.num_queries}: at least 1 is needed")
+        super().__post_init__()
         if self.qgm == "released" and self.num_queries % 4:
             raise ValueError(
                 f"num_queries {self.num_queries} with qgm 'released': its position code has one channel per query and "
                 "needs a multiple of 4; qgm 'printed' takes any number"
             )
-        if self.dec_layers < 1 or self.block_layers < 1:
-            raise ValueError(f"dec_layers {self.dec_layers}, block_layers {self.block_layers}: at least 1 is needed")
         if len(self.swin.depths) != 4:
             raise ValueError(f"a Swin of {len(self.swin.depths)} stages: 4 are needed")
         if list(self.fusion_stages) != sorted(set(self.fusion_stages) & {1, 2, 3, 4}) or 4 not in self.fusion_stages:
@@ -136,12 +136,10 @@ class CRFormerConfig:
         check_widths(self.grid, self.neck, self.heads)
         if self.fusion == "vlf" and set(self.fusion_heads) != {1}:
             raise ValueError(f"fusion_heads {self.fusion_heads} with fusion 'vlf': it has one head")
-        if not 0 <= self.padded_tokens <= self.bert.positions:
+        if self.padded_tokens > self.bert.positions:
             raise ValueError(
                 f"padded_tokens {self.padded_tokens}: 0 to {self.bert.positions} (BERT's positions) are accepted"
             )
-        if self.recon_weight < 0:
-            raise ValueError(f"recon_weight {self.recon_weight}: 0 or more is accepted")
 
 
 class Reconstruction(nn.Module):

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refseg.checked import Checked
 from refseg.encoders.clip import ClipResNet, ClipResNetConfig, ClipText, ClipTextConfig, ClipViT, ClipViTConfig
 from refseg.geometry import crop_logits, pad_to_multiple
 from refseg.layers.heads import UpsamplerStyle, dynamic_conv, upsampler
@@ -31,7 +32,7 @@ from refseg.types import ImageFeatures, Output, TextFeatures
 
 
 @dataclass(frozen=True)
-class EAVLConfig:
+class EAVLConfig(Checked):
     """Everything that can be switched in EAVL. The paper's values are in `refseg.presets.eavl`.
 
     Attributes:
@@ -95,9 +96,7 @@ class EAVLConfig:
             ValueError: No query, layer or cell, a width that cannot be split, an estimator with nothing to weigh, a
                 ReLU without kernels to pass it, or a residual branch without attention pool.
         """
-        for field in ("num_queries", "decoder_layers", "heads"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} {getattr(self, field)}: at least 1 is needed")
+        super().__post_init__()
         check_widths(self.grid, self.neck, self.heads)
         if self.head_lr_mult <= 0:
             raise ValueError(f"head_lr_mult {self.head_lr_mult}: a positive number is accepted")

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refseg.checked import Checked
 from refseg.encoders.clip import ClipResNet, ClipResNetConfig, ClipText, ClipTextConfig
 from refseg.encoders.swin import WindowSelfAttention, unwindows, windows
 from refseg.geometry import crop_logits, pad_to_multiple
@@ -34,7 +35,7 @@ from refseg.types import ImageFeatures, Output, TextFeatures
 
 
 @dataclass(frozen=True)
-class JMCELNConfig:
+class JMCELNConfig(Checked):
     """Everything that can be switched in JMCELN. The paper's values are in `refseg.presets.jmceln`.
 
     "Ours" marks what the paper does not say and no public source decides. Also ours, without a switch: all projections
@@ -67,6 +68,8 @@ class JMCELNConfig:
         dice_weight: Weight of an added Dice term; 0 in the paper.
     """
 
+    least = {"stages": 0}
+
     vision: ClipResNetConfig
     text: ClipTextConfig
     c5: Literal["attnpool", "layer4"]
@@ -92,15 +95,11 @@ class JMCELNConfig:
         Raises:
             ValueError: A width that cannot be split, no embedding, no window or a negative number of stages.
         """
+        super().__post_init__()
         parts = {"8": 8, f"heads {self.heads}": self.heads, f"{len(self.dilations)} dilations": len(self.dilations)}
         for name, part in parts.items():
-            if part < 1 or self.width % part:
+            if self.width % part:
                 raise ValueError(f"width {self.width} with {name}: it must be a multiple of 8, heads and dilations")
-        if self.stages < 0:
-            raise ValueError(f"stages {self.stages}: 0 or more are accepted")
-        for field, value in (("window", self.window), ("embeddings", self.embeddings)):
-            if value < 1:
-                raise ValueError(f"{field} {value}: at least 1 is needed")
 
 
 def conv_norm_act(inputs: int, outputs: int, kernel: int, slope: float, dilation: int = 1) -> nn.Sequential:

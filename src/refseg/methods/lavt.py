@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refseg.checked import Checked
 from refseg.encoders.bert import Bert, BertConfig
 from refseg.encoders.swin import Swin, SwinConfig
 from refseg.layers.fused_swin import FusedSwin
@@ -24,7 +25,7 @@ from refseg.types import ImageFeatures, Output, TextFeatures
 
 
 @dataclass(frozen=True)
-class LAVTConfig:
+class LAVTConfig(Checked):
     """Everything that can be switched in LAVT.
 
     Attributes:

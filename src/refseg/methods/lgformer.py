@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from refseg.checked import Checked
 from refseg.encoders.bert import Bert, BertConfig
 from refseg.encoders.swin import Swin, SwinConfig
 from refseg.layers.attention import masked_mean
@@ -30,7 +31,7 @@ from refseg.types import ImageFeatures, Output, TextFeatures
 
 
 @dataclass(frozen=True)
-class LGFormerConfig:
+class LGFormerConfig(Checked):
     """Everything that can be switched in LGFormer. The paper's values are in `refseg.presets`.
 
     Attributes:
@@ -77,10 +78,9 @@ class LGFormerConfig:
         Raises:
             ValueError: Several linguistic queries, no query, or learnable queries that would see nothing.
         """
+        super().__post_init__()
         if self.query == "linguistic" and self.num_queries != 1:
             raise ValueError(f"num_queries {self.num_queries} with the linguistic query: there is exactly 1")
-        if self.num_queries < 1:
-            raise ValueError(f"num_queries {self.num_queries}: at least 1 is needed")
         if self.query == "learnable" and not self.v2la:
             raise ValueError("a learnable query without v2la would never see the image or the words")
 
@@ -162,6 +162,12 @@ class LGFormer(SwinBertSegmenter):
         logits = output.aux.get("masks_by_layer", output.logits).float()  # (T, N, h, w)
         config = self.config
         return mask_losses(logits, targets, config.loss_resolution, config.pos_weight, config.dice_weight)
+
+    @property
+    def max_tokens(self) -> int:
+        """Of the text encoder, and of the pixel decoder's learned positions where it reads the words."""
+        decoder = self.config.pixel_decoder
+        return min(super().max_tokens, decoder.max_tokens) if decoder.l2va else super().max_tokens
 
     @property
     def inert(self) -> dict[str, str]:

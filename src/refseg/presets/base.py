@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
+from refseg.checked import Checked
 from refseg.data.transforms import InputConfig
 from refseg.encoders.bert import BertConfig
 from refseg.encoders.clip import ClipResNetConfig, ClipTextConfig, ClipViTConfig
@@ -18,7 +18,7 @@ from refseg.layers.prototype import PrototypeConfig
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked):
     """How a preset is trained.
 
     Attributes:
@@ -32,6 +32,8 @@ class Recipe:
         clip: Largest norm of the gradient; 0 is no limit, as in the papers.
         select: Score on the validation split that decides which weights are kept as the best.
     """
+
+    least = {"warmup": 0}
 
     steps: int
     images_per_batch: int
@@ -49,15 +51,10 @@ class Recipe:
         Raises:
             ValueError: Names the number and what is accepted.
         """
-        for name in ("steps", "images_per_batch", "expressions_per_image"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: 1 or more is accepted")
+        super().__post_init__()
         for name in ("lr", "power"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} {getattr(self, name)}: a positive number is accepted")
-        for name in ("weight_decay", "warmup", "clip"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} {getattr(self, name)}: 0 or a positive number is accepted")
+            if not getattr(self, name):
+                raise ValueError(f"Recipe: {name} {getattr(self, name)}: a positive number is accepted")
 
 
 @dataclass(frozen=True)

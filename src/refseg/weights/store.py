@@ -55,10 +55,17 @@ class Model:
         Raises:
             ValueError: Its vocabulary is larger, or sentences may be longer, than the text encoder takes.
         """
-        rows, positions = self.network.text_encoder.config.vocab, self.network.text_encoder.config.positions
-        if self.tokenizer.size > rows or self.input.max_tokens > positions:
-            given = f"the tokenizer has {self.tokenizer.size} entries and the input {self.input.max_tokens} tokens"
-            raise ValueError(f"{self.name}: {given}; the text encoder takes {rows} and {positions}")
+        rows, positions = self.network.text_encoder.config.vocab, self.network.max_tokens
+        if self.tokenizer.size > rows:
+            raise ValueError(
+                f"{self.name}: the tokenizer has {self.tokenizer.size} entries; the text encoder takes {rows}"
+            )
+        if self.input.max_tokens > positions:
+            own = self.network.text_encoder.config.positions
+            hint = ", and more with model.pixel_decoder.max_tokens" if positions < own else ""
+            raise ValueError(
+                f"{self.name}: the input has {self.input.max_tokens} tokens; the method takes {positions}{hint}"
+            )
 
 
 def config_from_dict(kind: Any, data: Any, where: str = "config") -> Any:
