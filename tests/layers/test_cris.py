@@ -13,7 +13,7 @@ from refseg.layers.neck import FusionNeck, append_coordinates
 from refseg.layers.pixel_transformer import PixelTransformer, PixelTransformerLayer
 from refseg.layers.positions import sine_line, sine_plane
 
-CPU = torch.device("cpu")
+LIKE = torch.zeros(1)
 NECK = {
     "first3": "f3_v_proj", "first4": "f2_v_proj", "first5": "f1_v_proj", "gate": "txt_proj", "gated": "norm_layer",
     "join4": "f2_cat", "join3": "f3_cat", "last3": "f4_proj3", "last4": "f4_proj4", "last5": "f4_proj5",
@@ -57,7 +57,7 @@ def test_decoder_equals_published_numbers(reference):
     decoder = load(PixelTransformer(2, 16, 4, 32, 0.1, extra_norms=True), t, "decoder.weights.", names)
     pixels, words = t["decoder.pixels"], t["decoder.words"]
     output = decoder(
-        pixels.flatten(2).transpose(1, 2), sine_plane((6, 5), 16, CPU), words, sine_line(7, 16, CPU),
+        pixels.flatten(2).transpose(1, 2), sine_plane((6, 5), 16, LIKE), words, sine_line(7, 16, LIKE),
         t["decoder.padding"].bool(),
     )  # fmt: skip
     torch.testing.assert_close(output.transpose(1, 2), t["decoder.output"], rtol=1e-4, atol=1e-5)
@@ -179,13 +179,13 @@ def test_upsampler_quadruples_and_only_the_paper_style_ends_in_a_relu(style):
 
 
 def test_line_and_plane_follow_the_formula():
-    line = sine_line(4, 6, CPU)
+    line = sine_line(4, 6, LIKE)
     for p in range(4):
         for i in range(3):
             angle = p * 10000 ** (-2 * i / 6)
             assert float(line[p, 2 * i]) == pytest.approx(math.sin(angle), abs=1e-6)
             assert float(line[p, 2 * i + 1]) == pytest.approx(math.cos(angle), abs=1e-6)
-    plane = sine_plane((2, 3), 8, CPU).view(2, 3, 8)
+    plane = sine_plane((2, 3), 8, LIKE).view(2, 3, 8)
     for row in range(2):
         for column in range(3):
             code = [f(at * 10000 ** (-2 * i / 4)) for at in (column, row) for i in (0, 1) for f in (math.sin, math.cos)]
@@ -194,6 +194,6 @@ def test_line_and_plane_follow_the_formula():
 
 def test_position_codes_refuse_widths_that_they_cannot_fill():
     with pytest.raises(ValueError, match="width 5: .* multiple of 2"):
-        sine_line(3, 5, CPU)
+        sine_line(3, 5, LIKE)
     with pytest.raises(ValueError, match="width 6: .* multiple of 4"):
-        sine_plane((3, 3), 6, CPU)
+        sine_plane((3, 3), 6, LIKE)

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from refseg.encoders.swin import shift_mask
+from refseg.encoders.swin import _kept_shift_mask
 from refseg.methods import METHODS
 from refseg.presets import get_preset, presets
 from refseg.training import plan
@@ -126,9 +126,9 @@ def test_every_moment_of_a_step_has_room():
 
 
 def test_a_plan_leaves_nothing_behind():
-    before = shift_mask.cache_info()
+    before = _kept_shift_mask.cache_info()
     plan_report(tiny("lavt"))
-    assert shift_mask.cache_info() == before
+    assert _kept_shift_mask.cache_info() == before
     assert really_kept(tiny_network("lavt"), 2) > 0
 
 

@@ -106,7 +106,7 @@ class ClipText(nn.Module):
             raise ValueError(f"{length} tokens: this model reads at most {self.config.positions}")
         words = self.model.text_model(tokens)
         last = (mask * torch.arange(length, device=mask.device)).amax(1)
-        end = words[torch.arange(len(words), device=words.device), last]  # (T, D)
+        end = words[torch.arange(words.shape[0], device=words.device), last]  # (T, D)
         return TextFeatures(words, mask, self.model.text_projection(end))
 
 
@@ -214,7 +214,7 @@ class ClipVisionEmbeddings(nn.Module):
         if size != (self.grid, self.grid):
             grid = places.T.unflatten(1, (self.grid, self.grid)).unsqueeze(0)  # (1, C, grid, grid)
             places = F.interpolate(grid, size, mode="bicubic", align_corners=False)[0].flatten(1).T  # (P, C)
-        whole = (self.class_embedding + first).expand(len(pixels), 1, -1)
+        whole = (self.class_embedding + first).expand(pixels.shape[0], 1, -1)
         return torch.cat([whole, patches.flatten(2).transpose(1, 2) + places], 1)
 
 

@@ -65,16 +65,34 @@ class DropPath(nn.Module):
         return x * (torch.rand(x.shape[0], 1, 1, device=x.device) < keep).to(x.dtype) / keep
 
 
-@lru_cache(maxsize=64)
-def shift_mask(size: Size, window: int, shift: int, device: torch.device) -> Tensor:
-    """(nW, 1, S, S) additive mask that keeps pixels apart that the cyclic shift brought together."""
+def shift_mask(size: Size, window: int, shift: int, like: Tensor) -> Tensor:
+    """(nW, 1, S, S) additive mask that keeps pixels apart that the cyclic shift brought together.
+
+    It is kept for the next image of the same size, but not while a program is traced: the tensors of a trace have no
+    values, and would spoil everything that is computed later.
+
+    Args:
+        size: (H, W) of the padded grid.
+        window: Side of a window.
+        shift: How far the grid was rolled.
+        like: The pixels, for device and type.
+    """
+    traced = type(like) not in (Tensor, nn.Parameter) or torch.compiler.is_compiling()
+    made = _shift_mask if traced else _kept_shift_mask
+    return made(size, window, shift, like.device, like.dtype)
+
+
+def _shift_mask(size: Size, window: int, shift: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     regions = []
     for length in size:
         at = torch.arange(length, device=device)
         regions.append((at >= length - window).long() + (at >= length - shift).long())
     region = regions[0][:, None] * 3 + regions[1][None, :]  # (H, W)
     region = windows(region[None, :, :, None], window).squeeze(-1)  # (nW, S)
-    return torch.where(region[:, None, :] == region[:, :, None], 0.0, -100.0).unsqueeze(1)
+    return torch.where(region[:, None, :] == region[:, :, None], 0.0, -100.0).unsqueeze(1).to(dtype)
+
+
+_kept_shift_mask = lru_cache(maxsize=64)(_shift_mask)
 
 
 def windows(x: Tensor, window: int) -> Tensor:
@@ -158,7 +176,7 @@ class SwinBlock(nn.Module):
         mask = None
         if shift:
             x = x.roll((-shift, -shift), (1, 2))
-            mask = shift_mask(padded, window, shift, x.device)
+            mask = shift_mask(padded, window, shift, x)
         x = unwindows(self.attention["self"](windows(x, window), mask), window, padded)
         if shift:
             x = x.roll((shift, shift), (1, 2))

@@ -51,7 +51,11 @@ def reference_points(sizes: Sequence[Size], device: torch.device) -> Tensor:
 
 
 class DeformableAttention(nn.Module):
-    """Every query looks at a few learned places around its own on every level. Runs in float32 also under autocast."""
+    """Every query looks at a few learned places around its own on every level.
+
+    Places are numbers between 0 and 1 whose last bits matter, so that this runs in float32 also under autocast, and in
+    a network of half precision everything between its linear layers does.
+    """
 
     def __init__(self, dim: int, levels: int, heads: int, points: int) -> None:
         super().__init__()
@@ -91,11 +95,14 @@ class DeformableAttention(nn.Module):
             (B, Q, C).
         """
         with torch.autocast(query.device.type, enabled=False):
-            query, value = query.float(), value.float()
+            dtype = self.value_proj.weight.dtype
+            exact = torch.promote_types(dtype, torch.float32)
+            query, value = query.to(dtype), value.to(dtype)
             shape = (self.heads, self.levels, self.points)
-            scale = torch.tensor([(w, h) for h, w in sizes], device=query.device, dtype=torch.float32)  # (V, 2)
-            offsets = self.sampling_offsets(query).unflatten(-1, (*shape, 2)) / scale[:, None]
+            scale = torch.tensor([(w, h) for h, w in sizes], device=query.device, dtype=exact)  # (V, 2)
+            offsets = self.sampling_offsets(query).to(exact).unflatten(-1, (*shape, 2)) / scale[:, None]
             locations = reference[:, :, None, :, None] + offsets  # (B, Q, N, V, K, 2)
-            weights = self.attention_weights(query).unflatten(-1, (self.heads, -1)).softmax(-1).unflatten(-1, shape[1:])
-            heads = self.value_proj(value).unflatten(-1, (self.heads, -1))  # (B, P, N, D)
-            return self.output_proj(deformable_attention(heads, sizes, locations, weights))
+            scores = self.attention_weights(query).to(exact).unflatten(-1, (self.heads, -1))
+            weights = scores.softmax(-1).unflatten(-1, shape[1:])
+            heads = self.value_proj(value).to(exact).unflatten(-1, (self.heads, -1))  # (B, P, N, D)
+            return self.output_proj(deformable_attention(heads, sizes, locations.to(exact), weights).to(dtype))

@@ -169,10 +169,7 @@ class PixelDecoder(nn.Module):
         sizes: list[Size] = [(x.shape[2], x.shape[3]) for x in projected]
         x = torch.cat([x.flatten(2) for x in projected], 2).transpose(1, 2)  # (T, P, C)
         position = torch.cat(
-            [
-                sine_grid(size, self.config.width, x.device) + self.level_embedding[level]
-                for level, size in enumerate(sizes)
-            ]
+            [sine_grid(size, self.config.width, x) + self.level_embedding[level] for level, size in enumerate(sizes)]
         )  # (P, C)
         reference = reference_points(sizes, x.device)[None, :, None]  # (1, P, 1, 2)
         padding, word_position = ~text.mask, words[:0]

@@ -80,6 +80,6 @@ class PrototypeGenerator(nn.Module):
         for i, layer in enumerate(self.layers):
             level = i % len(levels)
             value = levels[level] + self.level_embedding[level]
-            query = layer(query, self.query_position, value + sine_grid(sizes[level], self.width, value.device), value)
+            query = layer(query, self.query_position, value + sine_grid(sizes[level], self.width, value), value)
             states.append(query)
         return states

@@ -110,7 +110,7 @@ class MapQueries(nn.Module):
     def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Generated:
         """(T, D, g_h, g_w) pixels and (T, L, J) words, `mask` (T, L) True on real ones, to Q queries."""
         if self.positions:
-            words = words + sine_line(words.shape[1], words.shape[2], words.device)
+            words = words + sine_line(words.shape[1], words.shape[2], words)
         maps = self.draw(pixels)
         queries, attention = self.generate(maps, words, mask)
         return Generated(queries, attention, maps)
@@ -136,9 +136,9 @@ class ReleasedMapQueries(nn.Module):
         """(T, D, g_h, g_w) pixels and (T, L, J) words, `mask` (T, L) True on real ones, to Q queries."""
         maps = self.draw(pixels)
         cells = fit_grid(maps, self.grid).flatten(2)  # (T, Q, P)
-        cells = cells + sine_plane(self.grid, cells.shape[1], cells.device).T  # one channel of the code per query
+        cells = cells + sine_plane(self.grid, cells.shape[1], cells).T  # one channel of the code per query
         known = F.relu(self.word_in(words))  # (T, L, D)
-        known = known + sine_line(known.shape[1], known.shape[2], known.device)
+        known = known + sine_line(known.shape[1], known.shape[2], known)
         query = instance_norm(self.query(cells))  # (T, Q, D), over the queries
         attention = attend_words(query, self.key(known), mask, self.scale)  # (T, Q, L)
         read = self.out(attention.to(known.dtype) @ self.value(known))

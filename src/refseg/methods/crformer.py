@@ -172,7 +172,7 @@ class ReleasedReconstruction(nn.Module):
         """(T, Q, D) queries, (T, L, J) words, (T, J) sentence to F_re and F_pt, both (T, D); the mask is not read."""
         length, width = words.shape[1], words.shape[2]
         # As released, the code counts channels and its waves run along the words; one more of them where L is odd.
-        words = words + sine_line(width, length + length % 2, words.device)[:, :length].T
+        words = words + sine_line(width, length + length % 2, words)[:, :length].T
         tokens = torch.cat([words, self.sentence_in(sentence)[:, None]], 1)  # (T, L + 1, J)
         return self.rebuild(queries).mean(1), F.relu(self.project(tokens)).mean(1)
 
@@ -295,8 +295,8 @@ class CRFormer(SwinBertSegmenter):
         config, size = self.config, (fused.shape[2], fused.shape[3])
         made = [self.generate(fused, text.words, text.mask)]
         queries = made[0].queries  # (T, Q, D)
-        at = sine_plane(size, fused.shape[1], fused.device)
-        query_at = sine_line(config.num_queries, fused.shape[1], fused.device)
+        at = sine_plane(size, fused.shape[1], fused)
+        query_at = sine_line(config.num_queries, fused.shape[1], fused)
         x = fused.flatten(2).transpose(1, 2)  # (T, P, D)
         for n, block in enumerate(self.blocks):
             for layer in cast(nn.ModuleList, block):

@@ -185,7 +185,7 @@ class QueryEstimator(nn.Module):
     def forward(self, queries: Tensor) -> Tensor:
         """(T, Q, D) to scores (T, Q) that sum to 1."""
         x = self.prepare(queries)
-        at = x + sine_line(x.shape[1], x.shape[2], x.device).to(x.dtype) if self.lean else x
+        at = x + sine_line(x.shape[1], x.shape[2], x) if self.lean else x
         x = self.norm(self.attention(at, at, x, need_weights=False)[0])
         return self.score(x)[..., 0].softmax(-1)
 
@@ -257,9 +257,9 @@ class EAVL(ClipSegmenter):
         queries, attention = self.generate(maps["queries"], words, text.mask)  # eq. 9-10, F_q (T, Q, D)
         pixels = self.decoder(
             fused.flatten(2).transpose(1, 2),  # (T, P, D), F_vt
-            sine_plane(grid, fused.shape[1], fused.device),
+            sine_plane(grid, fused.shape[1], fused),
             queries,
-            sine_line(queries.shape[1], queries.shape[2], queries.device),
+            sine_line(queries.shape[1], queries.shape[2], queries),
             None,
         )
         features = self.upsampler(pixels.transpose(1, 2).unflatten(2, grid))  # (T, D / 2, h, w), F_p

@@ -300,7 +300,7 @@ class JMCELN(ClipSegmenter):
         query = self.embeddings.expand(joint.shape[0], -1, -1)  # (T, Q, C)
         keys, position = joint.flatten(2).transpose(1, 2), None  # (T, P, C)
         if self.config.sine_positions:
-            position = sine_grid((joint.shape[2], joint.shape[3]), self.config.width, joint.device)
+            position = sine_grid((joint.shape[2], joint.shape[3]), self.config.width, joint)
             keys = keys + position
         attention = None
         for i in range(self.config.stages):

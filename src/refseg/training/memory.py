@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from refseg.encoders import swin
 from refseg.methods import METHODS, Segmenter
 from refseg.presets.base import Preset
 from refseg.training.recompute import BLOCKS, recompute_blocks
@@ -203,7 +202,6 @@ def _forward(trainee: Trainee, preset: Preset, images: int, mode: FakeTensorMode
         mode,
         _LikeCuda(),
         _replaced(F, "scaled_dot_product_attention", _attention),
-        _replaced(swin, "shift_mask", swin.shift_mask.__wrapped__),  # its cache is for tensors with values
         torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda x: x),
     ):
         trainee(
