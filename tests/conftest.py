@@ -1,15 +1,13 @@
-"""Shared by all tests: helper modules beside them, few threads, fixtures."""
+"""Shared by all tests: few threads, fixtures."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 TESTS = Path(__file__).parent
-sys.path[:0] = [str(TESTS), str(TESTS / "training")]
 torch.set_num_threads(1)  # tensors are tiny here; on a busy machine several threads wait for each other for minutes
 REFERENCE = TESTS / "reference"
 

@@ -109,7 +109,7 @@ def test_every_row_of_paper_size_stands_with_its_switches_and_scores(name):
         for metric in ("oIoU", "mIoU")
     }
     scores = {
-        metric: [f"{score:.2f}" for key, score in preset.scores.items() if key.endswith(f" {metric}")]
+        metric: [f"{score:.2f}" for key, score in preset.scores.items() if re.fullmatch(rf"[^:]+ {metric}", key)]
         for metric in ("oIoU", "mIoU")
     }
     if "/" in name:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "refseg"
-GROUND = {"types", "checked", "geometry", "protocols", "losses", "progress", "files", "masks", "visualize"}
+GROUND = {"types", "checked", "precision", "geometry", "protocols", "losses", "progress", "files", "masks", "visualize"}
 ROOMS = [
     GROUND,
     {"encoders", "data"},

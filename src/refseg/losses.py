@@ -1,4 +1,4 @@
-"""Losses: logits and targets in, scalars out. Computed in float32 whatever the logits come in."""
+"""Losses: logits and targets in, scalars out. Computed in float32 at least."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from refseg.checked import Checked
 from refseg.geometry import covered_by
+from refseg.precision import at_least_float32
 
 
 def resize_target(target: Tensor, size: tuple[int, int]) -> Tensor:
@@ -28,8 +29,9 @@ def pixel_text(logits: Tensor, target: Tensor, pos_weight: float = 1.0) -> Tenso
         target: (T, h, w) bool.
         pos_weight: Weight of the foreground's term.
     """
+    logits = at_least_float32(logits)
     weight = None if pos_weight == 1.0 else torch.tensor(pos_weight, device=logits.device)
-    return F.binary_cross_entropy_with_logits(logits.float(), target.float(), pos_weight=weight)
+    return F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), pos_weight=weight)
 
 
 def dice(logits: Tensor, target: Tensor) -> Tensor:
@@ -39,7 +41,8 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
         logits: (T, h, w) log-odds.
         target: (T, h, w) bool.
     """
-    probability, truth = logits.float().sigmoid().flatten(1), target.float().flatten(1)
+    probability = at_least_float32(logits).sigmoid().flatten(1)
+    truth = target.to(probability.dtype).flatten(1)
     overlap = 2 * (probability * truth).sum(1)
     return (1 - (overlap + 1) / (probability.sum(1) + truth.sum(1) + 1)).mean()
 
@@ -52,7 +55,8 @@ def two_class(classes: Tensor, target: Tensor, weights: tuple[float, float]) -> 
         target: (T, H, W) bool.
         weights: Weights of background and foreground.
     """
-    return F.cross_entropy(classes.float(), target.long(), torch.tensor(weights, device=classes.device))
+    classes = at_least_float32(classes)
+    return F.cross_entropy(classes, target.long(), torch.tensor(weights, device=classes.device, dtype=classes.dtype))
 
 
 def class_losses(
@@ -68,7 +72,7 @@ def class_losses(
     """
     terms = {"cross_entropy": two_class(classes, target, weights)}
     if dice_weight:
-        terms["dice"] = dice_weight * dice(classes[:, 1].float() - classes[:, 0].float(), target)
+        terms["dice"] = dice_weight * dice(at_least_float32(classes[:, 1]) - at_least_float32(classes[:, 0]), target)
     return terms
 
 
@@ -88,7 +92,7 @@ def mask_losses(
         pos_weight: Weight of the foreground in the pixel-text loss.
         dice_weight: Weight of the Dice term.
     """
-    logits = logits.float()
+    logits = at_least_float32(logits)
     height, width = target.shape[-2:]
     if resolution == "full_aligned":
         logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=True)
@@ -110,6 +114,9 @@ class CMICConfig(Checked):
     Attributes:
         weight: Weight of the term in the total; 0 switches it off.
         anchors: M, the number of well-classified pixels that a misclassified one is compared with.
+        similarity: "dot", the product of two pixels as printed in eq. 10-11, or "cosine" of the angle between them.
+            Behind a width of 64 and more a product is so large that log sigmoid of it is 0 (docs/methods.md).
+        temperature: What the similarity is divided by; 1 as printed.
         reduce: "sum" over the anchors as printed in eq. 10-11, or "mean".
         sample: Whether the anchors are drawn once per "image" (with its expression) or anew for every "pixel".
         detach_weights: Whether no gradient flows through lambda, the weight of an anchor.
@@ -118,10 +125,22 @@ class CMICConfig(Checked):
 
     weight: float
     anchors: int
+    similarity: Literal["dot", "cosine"]
+    temperature: float
     reduce: Literal["sum", "mean"]
     sample: Literal["image", "pixel"]
     detach_weights: bool
     detach_anchors: bool
+
+    def __post_init__(self) -> None:
+        """Refuses what nothing can be divided by.
+
+        Raises:
+            ValueError: The temperature is not positive.
+        """
+        super().__post_init__()
+        if self.temperature <= 0:
+            raise ValueError(f"temperature {self.temperature}: a positive number is accepted")
 
 
 def cmic(prototype: Tensor, pixels: Tensor, target: Tensor, config: CMICConfig) -> Tensor:
@@ -140,8 +159,8 @@ def cmic(prototype: Tensor, pixels: Tensor, target: Tensor, config: CMICConfig) 
         The mean over expressions of both terms, without the weight.
     """
     with torch.autocast(pixels.device.type, enabled=False):
-        embeddings = pixels.float().flatten(2).transpose(1, 2)  # (T, P, C)
-        foreground = torch.einsum("tpc,tc->tp", embeddings, prototype.float())  # log-odds
+        embeddings = at_least_float32(pixels).flatten(2).transpose(1, 2)  # (T, P, C)
+        foreground = torch.einsum("tpc,tc->tp", embeddings, prototype.to(embeddings.dtype))  # log-odds
         truth, found = target.flatten(1), foreground > 0
         background = torch.sigmoid(-foreground)  # 1 - sigmoid(prototype . pixel), exact where it is small
         total = embeddings.sum() * 0.0
@@ -179,6 +198,9 @@ def _pull(embeddings: Tensor, wrong: Tensor, right: Tensor, weights: Tensor, con
         weight = weight.detach()
     if config.detach_anchors:
         anchors = anchors.detach()
-    similarity = (embeddings[wrong_at][:, None] @ anchors.transpose(1, 2))[:, 0]  # (N, M)
-    pulled = -(weight * F.logsigmoid(similarity)).sum(1)
+    mistaken = embeddings[wrong_at]  # (N, C)
+    if config.similarity == "cosine":
+        mistaken, anchors = F.normalize(mistaken, dim=-1), F.normalize(anchors, dim=-1)
+    similarity = (mistaken[:, None] @ anchors.transpose(1, 2))[:, 0]  # (N, M)
+    pulled = -(weight * F.logsigmoid(similarity / config.temperature)).sum(1)
     return pulled.mean() / (config.anchors if config.reduce == "mean" else 1)

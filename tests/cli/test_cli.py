@@ -370,7 +370,7 @@ def test_training_options_reach_the_run(refseg, tmp_path):
     )  # fmt: skip
     assert code == 0, err
     assert "--init lavt-shapes: " in err and "tensors are new" in err
-    training = json.loads((tmp_path / "run" / "best" / "config.json").read_text())["training"]
+    training = json.loads((tmp_path / "run" / "last" / "config.json").read_text())["training"]
     assert (training["precision"], training["ema"], training["steps"]) == ("bf16", 0.9, 2)
     assert training["source"] == "weights of lavt-shapes" and training["data"] == str(data)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002.pt"]

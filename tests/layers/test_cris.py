@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from refseg.layers.heads import dynamic_conv, upsampler
-from refseg.layers.neck import FusionNeck, append_coordinates
+from refseg.layers.neck import CrisNeck, PrintedNeck, append_coordinates, fusion_neck
 from refseg.layers.pixel_transformer import PixelTransformer, PixelTransformerLayer
 from refseg.layers.positions import sine_line, sine_plane
 
@@ -45,7 +45,7 @@ def load(module, tensors, prefix, names):
 @torch.no_grad()
 def test_neck_equals_published_numbers(reference):
     t = reference("cris_parts")
-    neck = load(FusionNeck((8, 16, 8), (6, 8, 16), sentence_dim=8), t, "neck.weights.", NECK)
+    neck = load(CrisNeck((8, 16, 8), (6, 8, 16), sentence_dim=8), t, "neck.weights.", NECK)
     output = neck(neck.project(t["neck.c3"], t["neck.c4"], t["neck.c5"]), t["neck.sentence"])
     torch.testing.assert_close(output, t["neck.output"], rtol=1e-4, atol=1e-5)
 
@@ -74,7 +74,7 @@ def test_projector_equals_published_numbers(reference):
 
 
 def test_a_neck_without_text_builds_no_gate_and_refuses_a_sentence():
-    neck = FusionNeck((4, 6, 8), (5, 6, 7), None).eval()
+    neck = CrisNeck((4, 6, 8), (5, 6, 7), None).eval()
     assert not any(name.startswith("gate") for name, _ in neck.named_parameters())
     maps = torch.randn(2, 4, 8, 12), torch.randn(2, 6, 4, 6), torch.randn(2, 8, 2, 3)
     projected = neck.project(*maps)
@@ -87,15 +87,19 @@ def test_a_neck_without_text_builds_no_gate_and_refuses_a_sentence():
 
 def test_a_neck_with_text_leaves_its_gate_out_without_a_sentence():
     torch.manual_seed(1)
-    plain, gated = FusionNeck((4, 6, 8), (5, 6, 7), None).eval(), FusionNeck((4, 6, 8), (5, 6, 7), 3).eval()
+    for style in ("cris", "printed"):
+        check_gate(*(fusion_neck(style, (4, 6, 8), (5, 6, 7), width).eval() for width in (None, 3)))
+
+
+def check_gate(plain, gated):
     plain.load_state_dict({k: v for k, v in gated.state_dict().items() if k in plain.state_dict()})
     projected = plain.project(torch.randn(2, 4, 8, 8), torch.randn(2, 6, 4, 4), torch.randn(2, 8, 2, 2))
     assert torch.equal(gated(projected, None), plain(projected, None))
     assert not torch.allclose(gated(projected, torch.randn(2, 3)), plain(projected, None))
 
 
-def test_one_expression_cannot_train_a_text_gate():
-    neck = FusionNeck((4, 6, 8), (5, 6, 7), sentence_dim=3)
+@pytest.mark.parametrize("neck", [CrisNeck((4, 6, 8), (5, 6, 7), 3), PrintedNeck((4, 6, 8), 6, 3)])
+def test_one_expression_cannot_train_a_text_gate(neck):
     projected = neck.project(torch.randn(1, 4, 8, 8), torch.randn(1, 6, 4, 4), torch.randn(1, 8, 2, 2))
     with pytest.raises(ValueError, match="1 expression .* at least 2"):
         neck(projected, torch.randn(1, 3))

@@ -11,7 +11,9 @@ from refseg.presets import get_preset
 from refseg.presets.base import override
 from tiny import some_input, tiny_network
 
-LITERAL = CMICConfig(0.5, 20, reduce="sum", sample="image", detach_weights=True, detach_anchors=False)
+LITERAL = CMICConfig(
+    0.5, 20, similarity="dot", temperature=1.0, reduce="sum", sample="image", detach_weights=True, detach_anchors=False
+)
 
 
 def log_sigmoid(x):

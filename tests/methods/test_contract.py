@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradients import check_gradients
+from gradients import check_first_step, check_gradients
 from refseg.methods import METHODS, Segmenter
 from refseg.presets import presets
 from refseg.types import Output
 from refseg.weights.store import Model, load_model, save_model
-from tiny import SIZE, TOKENIZER, some_input, tiny, tiny_network
+from tiny import SIZE, TOKENIZER, some_input, tiny, tiny_network, wake
 
 NAMES = list(presets())
 pytestmark = pytest.mark.parametrize("name", NAMES)
@@ -35,15 +35,17 @@ def test_shapes(name):
 
 
 def test_padding_changes_nothing(name):
-    network = tiny_network(name).eval()
+    network = tiny_network(name).double().eval()
+    wake(network)
     pixels, tokens, mask, index, _ = some_input()
+    pixels = pixels.double()
     longer = torch.nn.functional.pad(tokens, (0, 5))
     longer_mask = torch.nn.functional.pad(mask, (0, 5))
     rubbish = torch.where(longer_mask, longer, 7)
     expected = answer(network, pixels, tokens, mask, index).logits
     for other in (longer, rubbish):
         torch.testing.assert_close(
-            answer(network, pixels, other, longer_mask, index).logits, expected, rtol=1e-4, atol=5e-5
+            answer(network, pixels, other, longer_mask, index).logits, expected, rtol=1e-8, atol=1e-8
         )
 
 
@@ -68,6 +70,10 @@ def test_other_image_sizes_work(name):
 
 def test_every_parameter_learns_or_is_known_not_to(name):
     check_gradients(tiny_network(name))
+
+
+def test_every_parameter_learns_from_the_first_step(name):
+    check_first_step(tiny_network(name))
 
 
 def test_frozen_parameters_are_in_no_group_and_all_others_in_one(name):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from fnmatch import fnmatch
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from gradients import gradients
 from refseg.methods.eavl import EAVL, tokens_at_stride_16
 from refseg.presets import get_preset
 from refseg.presets.base import override
@@ -41,7 +44,8 @@ def test_the_answer_is_the_weighted_sum_of_one_convolution_per_query(name):
     for t in range(3):
         total = torch.zeros(16, 16)
         for q in range(24):
-            kernel, bias = seen["kernels"][t, q, :-1].reshape(1, channels, 3, 3), seen["kernels"][t, q, -1:]
+            kernels = seen["kernels"][t, q].clamp(min=0)
+            kernel, bias = kernels[:-1].reshape(1, channels, 3, 3), kernels[-1:]
             mask = F.conv2d(seen["features"][t : t + 1], kernel, bias, padding=1)[0, 0]
             torch.testing.assert_close(output.details["query_masks"][t, q], mask)
             total += scores[t, q] * mask
@@ -79,27 +83,106 @@ def test_words_are_coloured_by_the_whole_image():
         pixels, tokens, mask, index, _ = some_input()
         image, text = network.encode_image(pixels), network.encode_text(tokens, mask)
         network(image, text, index)
-        expected = (text.words @ network.word_in.weight.T + network.word_in.bias).clamp(min=0)
+        expected = (text.words @ network.word_in.weight.T).clamp(min=0)
         if with_global:
             pooled = network.encoder(pixels).pooled
-            vector = pooled @ network.global_out.weight.T + network.global_out.bias
-            vector = (vector @ network.global_in.weight.T + network.global_in.bias).clamp(min=0)
+            vector = (pooled @ network.global_out.weight.T @ network.global_in.weight.T).clamp(min=0)
             expected = expected * vector[index][:, None]
         torch.testing.assert_close(seen["words"], expected)
 
 
-def test_printed_kernels_make_everything_foreground():
-    """The ReLU on the kernels that the paper prints leaves no negative logit; without it there are both signs."""
-    trap = changed("eavl", kernel_relu=True)
-    assert (run(trap)[0].logits >= 0).all()
-    for name in ("eavl", "eavl-shapes"):
-        logits = []
-        for seed in range(6):
-            network = tiny_network(name, seed).eval()
-            logits.append(run(network)[0].logits)
-        logits = torch.stack(logits)
-        assert not network.config.kernel_relu and (logits > 0).any() and (logits < 0).any()
-    assert not any(get_preset(f"eavl/{row}").model.kernel_relu for row in ROWS)
+def test_equation_11_as_printed():
+    """One plain convolution between two enlargements; a ReLU on the kernels and none on the features."""
+    network = changed("eavl", kernel_relu=True, upsampler="printed")
+    seen = {}
+    network.decoder.register_forward_hook(lambda *_: seen.update(decoded=_[2]))
+    network.upsampler.register_forward_hook(lambda *_: seen.update(features=_[2]))
+    network.generate.register_forward_hook(lambda *_: seen.update(queries=_[2][0]))
+    output, _ = run(network, details=True)
+
+    def twice(x):
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+    weight, bias = dict(network.upsampler.named_parameters()).values()
+    decoded = seen["decoded"].transpose(1, 2).unflatten(2, (4, 4))
+    features = twice(F.conv2d(twice(decoded), weight, bias, padding=1))
+    torch.testing.assert_close(seen["features"], features)
+    kernels = (seen["queries"] @ network.kernel.weight.T + network.kernel.bias).clamp(min=0)  # (T, Q, 9 C + 1)
+    kernel = kernels[1, 5, :-1].reshape(1, features.shape[1], 3, 3)
+    mask = F.conv2d(features[1:2], kernel, kernels[1, 5, -1:], padding=1)[0, 0]
+    torch.testing.assert_close(output.details["query_masks"][1, 5], mask)
+    assert (features < 0).any() and (kernels >= 0).all()
+
+
+def test_the_printed_form_starts_with_both_signs_and_only_a_second_relu_would_take_one_away():
+    for name in ("eavl", "eavl/vit-b16", "eavl-shapes"):
+        logits = torch.stack([run(tiny_network(name, seed).eval())[0].logits for seed in range(6)])
+        assert 0.2 < (logits < 0).float().mean() < 0.8
+    assert (run(changed("eavl", kernel_relu=True, upsampler="single"))[0].logits >= 0).all()
+    dynamic = [model for row in ROWS if (model := get_preset(f"eavl/{row}").model).aligner == "dynamic"]
+    assert all(model.kernel_relu and model.upsampler == "printed" for model in dynamic) and len(dynamic) == 10
+
+
+@pytest.mark.parametrize("name", ["eavl", "eavl/vit-b16", "eavl-shapes"])
+def test_queries_start_apart_and_everything_behind_the_towers_learns_from_the_first_step(name):
+    """A gradient far below Adam's epsilon of 1e-8 makes no step."""
+    network = tiny_network(name)
+    seen = {}
+    network.generate.register_forward_hook(lambda *_: seen.update(queries=_[2][0]))
+    sizes = gradients(network)
+    queries = seen["queries"]
+    assert (queries.std(1).mean() / queries.abs().mean()) > 0.05
+    learning = [
+        size
+        for name, size in sizes.items()
+        if not name.startswith(("encoder.", "text_encoder.")) and not any(fnmatch(name, p) for p in network.inert)
+    ]
+    assert min(learning) > 1e-8
+
+
+def test_the_neck_is_equations_2_to_6_and_both_necks_read_the_same_maps():
+    network = tiny_network("eavl").eval()
+    for norm in (module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)):
+        norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2), norm.weight.data.uniform_(0.5, 2)
+    seen = {}
+    network.scales.register_forward_hook(lambda *_: seen.update(clip=_[2][0]))
+    pixels, tokens, mask, index, _ = some_input()
+    text = network.encode_text(tokens, mask)
+    network.neck.register_forward_hook(lambda *_: seen.update(fused=_[2]))
+    network.dense_neck.register_forward_hook(lambda *_: seen.update(dense=_[2]))
+    network(network.encode_image(pixels), text, index)
+    weights = network.state_dict()
+
+    def matrix(x, name):  # sigma(x W), a batch norm in between
+        if x.dim() == 4:
+            x = F.conv2d(x, weights[f"{name}.0.weight"])
+        else:
+            x = x @ weights[f"{name}.0.weight"].T
+        mean, var, gain, bias = (weights[f"{name}.1.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
+        shape = (-1, 1, 1) if x.dim() == 4 else (-1,)
+        x = (x - mean.view(shape)) / (var.view(shape) + 1e-5).sqrt() * gain.view(shape) + bias.view(shape)
+        return x.clamp(min=0)
+
+    def up(x):
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+    v2, v3, v4 = (F.conv2d(x, weights[f"to_widths.{i}.weight"]) for i, x in enumerate(seen["clip"]))  # F_v2 to F_v4
+    v2 = v2.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))  # Avg, in front of W_v2
+    for neck, expected in (("neck", seen["fused"]), ("dense_neck", seen["dense"])):
+        gated = neck == "neck"
+        f2, f3, f4 = (x[index] if gated else x for x in (v2, v3, v4))
+        m4 = matrix(f4, f"{neck}.v4")
+        if gated:
+            m4 = m4 * matrix(text.sentence, "neck.gate")[:, :, None, None]
+        m4 = up(m4)
+        m3 = torch.cat([matrix(m4, f"{neck}.m4"), matrix(f3, f"{neck}.v3")], 1)
+        m2 = torch.cat([matrix(m3, f"{neck}.m3"), matrix(f2, f"{neck}.v2")], 1)
+        joined = F.conv2d(torch.cat([m2, m3, m4], 1), weights[f"{neck}.join.weight"], weights[f"{neck}.join.bias"])
+        line = torch.linspace(-1, 1, 4)
+        at = torch.stack([line.expand(4, 4), line[:, None].expand(4, 4)]).expand(len(joined), 2, 4, 4)
+        place = (weights[f"{neck}.place.weight"], weights[f"{neck}.place.bias"])
+        found = F.conv2d(torch.cat([joined, at], 1), *place, padding=1)
+        torch.testing.assert_close(expected, found, rtol=1e-4, atol=1e-5)
 
 
 def test_ablations_build_what_they_say():
@@ -114,14 +197,15 @@ def test_ablations_build_what_they_say():
 
 
 def test_the_options_of_the_parent_project_run():
-    network = changed("eavl", share_necks=True, pool_residual=True, estimator="lean", upsampler="cris")
+    parent = {"pool_residual": True, "estimator": "lean", "upsampler": "cris", "neck_style": "cris"}
+    network = changed("eavl", share_necks=True, **parent)
     assert "dense_neck" not in parts(network) and "prepare" in {
         name.split(".")[1] for name, _ in network.estimator.named_parameters("estimator")
     }
     output, targets = run(network, details=True)
     torch.testing.assert_close(output.details["query_scores"].sum(1), torch.ones(3))
     assert torch.isfinite(network.loss(output, targets)["pixel_text"])
-    separate = changed("eavl", share_necks=False, pool_residual=True, estimator="lean", upsampler="cris")
+    separate = changed("eavl", share_necks=False, **parent)
     assert sum(p.numel() for p in separate.parameters()) > sum(p.numel() for p in network.parameters())
 
 
@@ -176,8 +260,8 @@ def test_what_cannot_be_built_is_refused():
     config = get_preset("eavl").model
     for changes, message in (
         ({"num_queries": 0}, "a whole number from 1"),
-        ({"aligner": "fixed"}, "accepted is 'off'"),
-        ({"aligner": "fixed", "estimator": "off", "kernel_relu": True}, "no kernels from queries"),
+        ({"aligner": "fixed", "kernel_relu": False}, "accepted is 'off'"),
+        ({"aligner": "fixed", "estimator": "off"}, "no kernels from queries"),
         ({"heads": 7}, "of 7 heads"),
         ({"neck": (256, 510, 1024)}, "multiple of 4"),
         ({"grid": (0, 30)}, "a whole number from 1"),

@@ -20,16 +20,21 @@ OPTIONS = {
     ),
     "crformer": (
         {"recon": "released"}, {"recon_detach_target": True}, {"recon": "released", "recon_detach_target": True},
-        {"add_last": False}, {"fusion_stages": (3, 4)}, {"fusion_stages": (1, 2, 3, 4)}, {"neck_text": True},
+        {"neck_style": "cris"}, {"neck_style": "cris", "encoder_output": "residual_ln"},
+        {"neck_text": True, "neck_style": "cris"}, {"neck_text": True}, {"add_last": False},
+        {"fusion_stages": (3, 4)}, {"fusion_stages": (1, 2, 3, 4)},
         {"head": "sentence_kernel"}, {"encoder_output": "updated"}, {"encoder_output": "residual_ln"},
         {"qgm": "released"}, {"language": "pooled"}, {"scale_queries": True}, {"block_layers": 2},
     ),
     "eavl": (
         {"estimator": "lean"}, {"upsampler": "cris"}, {"share_necks": True}, {"pool_residual": True},
-        {"extra_norms": False}, {"scale_queries": True}, {"estimator": "lean", "global_vision": False},
+        {"extra_norms": True}, {"neck_style": "cris"}, {"matrix_bias": True}, {"kernel_relu": False},
+        {"upsampler": "single", "kernel_relu": False},
+        {"neck_style": "cris", "share_necks": True}, {"scale_queries": True},
+        {"estimator": "lean", "global_vision": False},
     ),
     "jmceln": (
-        {"c5": "layer4"}, {"boundary_sigmoid": True}, {"share_stages": True}, {"sine_positions": True}, {"window": 3},
+        {"c5": "attnpool"}, {"boundary_sigmoid": True}, {"share_stages": True}, {"sine_positions": True}, {"window": 3},
     ),
     "lgformer": (
         {"pixel_decoder.mask_features": "fpn"}, {"encoder_output": "residual_ln"}, {"deep_supervision": True},

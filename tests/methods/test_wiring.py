@@ -82,10 +82,11 @@ def test_mask_features_come_from_stride_8(features):
     large = doubled(doubled(finest, 2), 3)
     if features == "fpn":
         large = decoder.smooth(decoder.lateral(maps[0]) + large)
-    expected = torch.einsum("oc,bchw->bohw", decoder.mask_conv.weight[:, :, 0, 0], large)
-    torch.testing.assert_close(
-        found.mask_features, expected + decoder.mask_conv.bias[:, None, None], rtol=1e-4, atol=1e-5
-    )
+        large = torch.einsum("oc,bchw->bohw", decoder.mask_conv.weight[:, :, 0, 0], large)
+        large = large + decoder.mask_conv.bias[:, None, None]
+    else:  # no convolution behind the interpolation is printed
+        assert decoder.mask_conv is None
+    torch.testing.assert_close(found.mask_features, large, rtol=1e-4, atol=1e-5)
     for level, part in zip(found.levels, pixels.split([2, 8, 32], 1), strict=True):
         assert torch.equal(level, part)
 
@@ -151,8 +152,9 @@ def test_the_mean_of_real_words_by_hand():
     torch.testing.assert_close(masked_mean(words, mask), torch.tensor([[2.0, 20.0], [2.0, 4.0]]))
 
 
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
-def test_the_contrastive_loss_is_a_mean_over_the_misclassified_pixels(reduce):
+def test_the_contrastive_loss_is_a_mean_over_the_misclassified_pixels(reduce, similarity):
     """Eq. 10-12 in plain numbers: two false positives, three false negatives, and every right pixel as an anchor."""
     generator = torch.Generator().manual_seed(5)
     prototype = torch.tensor([[1.0, 0.0, 0.0]])
@@ -162,16 +164,21 @@ def test_the_contrastive_loss_is_a_mean_over_the_misclassified_pixels(reduce):
     pixels[:, 0] = torch.tensor(odds)
     right_negative, right_positive = [2, 3], [5, 6]
     # Two anchors, of which there are two, so that all are drawn once in whatever order.
-    config = CMICConfig(0.5, 2, reduce, "image", detach_weights=False, detach_anchors=False)
+    heat = 1.0 if similarity == "dot" else 0.1
+    config = CMICConfig(0.5, 2, similarity, heat, reduce, "image", detach_weights=False, detach_anchors=False)
     found = cmic(prototype, pixels.T.reshape(1, 3, 3, 3), torch.tensor(truth).reshape(1, 3, 3), config)
 
     def sigma(x):
         return 1 / (1 + math.exp(-x))
 
+    def alike(one, other):
+        lengths = math.sqrt(float(one @ one) * float(other @ other)) if similarity == "cosine" else 1.0
+        return float(one @ other) / lengths / heat
+
     def term(wrong, anchors, weight):
         total = 0.0
         for i in wrong:
-            total += sum(-weight(odds[a]) * math.log(sigma(float(pixels[i] @ pixels[a]))) for a in anchors)
+            total += sum(-weight(odds[a]) * math.log(sigma(alike(pixels[i], pixels[a]))) for a in anchors)
         return total / len(wrong) / (len(anchors) if reduce == "mean" else 1)
 
     expected = term([0, 1], right_negative, lambda x: 1 - sigma(x)) + term([4, 7, 8], right_positive, sigma)

@@ -111,10 +111,10 @@ def test_scores_that_are_no_targets_say_why():
 
 def test_override_changes_fields_together():
     config = get_preset("eavl").model
-    changed = override(config, {"aligner": "fixed", "estimator": "off", "text.width": 256})
+    changed = override(config, {"aligner": "fixed", "kernel_relu": False, "estimator": "off", "text.width": 256})
     assert (changed.aligner, changed.estimator, changed.text.width, changed.text.layers) == ("fixed", "off", 256, 12)
     with pytest.raises(ValueError, match="accepted is 'off'"):
-        override(config, {"aligner": "fixed"})
+        override(config, {"aligner": "fixed", "kernel_relu": False})
 
 
 def test_unknown_names_are_refused_with_what_is_near():

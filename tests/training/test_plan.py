@@ -238,9 +238,11 @@ def test_epochs_of_the_papers_data_sets_and_of_ones_own(no_forward):
     ]
     assert "refcocog-umd 100 epochs of 42,226 references: --steps 65900 --set input.max_tokens=22" in printed(report)
     own = report["references"]
-    assert (own["unit"], own["steps"]) == ("references", 100 * 101)
-    assert own["epochs"] == pytest.approx(66200 * 64 / 6401)
-    assert f"{own['epochs']:.1f} epochs of 6,401 references" in printed(report)
+    assert report["steps"] == own["steps"] == 100 * 100 and own["unit"] == "references"
+    assert "100.0 epochs of 6,401 references" in printed(report) and "as many epochs" not in printed(report)
+    report = plan_report(get_preset("eavl"), references=6401, steps=66200)
+    assert report["steps"] == 66200 and report["references"]["epochs"] == pytest.approx(66200 * 64 / 6401)
+    assert "661.9 epochs of 6,401 references; as many epochs as in the paper: --steps 10000" in printed(report)
     rows = {name: plan_report(get_preset(name))["data"] for name in ("lgformer/layers-3", "crformer/recon-0.2")}
     assert {name: [(x["data"], x["epochs"], x["steps"]) for x in data] for name, data in rows.items()} == {
         "lgformer/layers-3": [("refcoco+", 40, 52840)],

@@ -85,7 +85,7 @@ def test_the_gradient_is_clipped_and_its_norm_before_that_is_said():
     clipped, bound = one_step("lgformer", [batch()], clip=losses["gradient"] / 4)
     start = torch.cat([p.detach().flatten() for p in tiny_network("lgformer").parameters()])
     assert clipped["gradient"] == losses["gradient"]
-    torch.testing.assert_close(bound - start, (free - start) / 4, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(bound - start, (free - start) / 4, rtol=1e-3, atol=3e-7)
 
 
 def test_float16_leaves_out_a_step_whose_gradient_overflows():

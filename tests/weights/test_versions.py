@@ -107,16 +107,20 @@ def test_a_checkpoint_in_format_1_goes_on(method, tmp_path):
         assert all(torch.equal(found.parts[part][key], value) for key, value in tensors.items())
 
 
+EAVL_WAS = {"neck_style": "cris", "matrix_bias": True}
+CRFORMER_WAS = {"fusion_heads": [1, 1, 1, 1], "padded_tokens": 0, "neck_style": "cris"}
+
+
 @pytest.mark.parametrize(
     ("method", "old", "new"),
     [
         (
             "crformer",
             {"qgm": "paper", "recon": "released"},
-            {"qgm": "printed", "recon": "released", "fusion_heads": [1, 1, 1, 1], "padded_tokens": 0},
+            {"qgm": "printed", "recon": "released"} | CRFORMER_WAS,
         ),
-        ("eavl", {"upsampler": "paper", "estimator": "off"}, {"upsampler": "single", "estimator": "off"}),
-        ("eavl", {"estimator": "paper"}, {"estimator": "attention"}),
+        ("eavl", {"upsampler": "paper", "estimator": "off"}, {"upsampler": "single", "estimator": "off"} | EAVL_WAS),
+        ("eavl", {"estimator": "paper"}, {"estimator": "attention"} | EAVL_WAS),
         ("jmceln", {"qgm": "paper"}, {"qgm": "paper"}),
     ],
 )

@@ -116,9 +116,7 @@ def train(
             raise ValueError(
                 f"--epochs {epochs} with --plan: --steps is accepted; the plan says how many epochs that is"
             )
-        if steps is not None:
-            chosen = replace(chosen, recipe=replace(chosen.recipe, steps=steps))
-        report = plan_report(chosen, gpu_memory, gpus, how, gradient_checkpointing, many)
+        report = plan_report(chosen, gpu_memory, gpus, how, gradient_checkpointing, many, steps)
         if as_json:
             typer.echo(json.dumps(report))
         else:

@@ -67,7 +67,7 @@ class DeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Offsets start on the compass directions, one step further per point; attention starts uniform."""
+        """Offsets start on the compass directions, one step further per point; attention starts nearly uniform."""
         angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
         compass = torch.stack([angle.cos(), angle.sin()], -1)
         compass = compass / compass.abs().amax(-1, keepdim=True)  # (N, 2)
@@ -76,7 +76,7 @@ class DeformableAttention(nn.Module):
         with torch.no_grad():
             self.sampling_offsets.weight.zero_()
             self.sampling_offsets.bias.copy_(bias.expand(-1, self.levels, -1, -1).flatten())
-            self.attention_weights.weight.zero_()
+            self.attention_weights.weight.normal_(std=0.01)  # at 0 the query would not learn in the first step
             self.attention_weights.bias.zero_()
         for layer in (self.value_proj, self.output_proj):
             nn.init.xavier_uniform_(layer.weight)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refseg.precision import at_least_float32
+
 MASKED = -1e4
 
 
@@ -35,9 +37,9 @@ class Fused:
 
 def instance_norm(x: Tensor) -> Tensor:
     """Normalises each channel of (T, P, C) over the pixels; no parameters, no running statistics, eps 1e-5."""
-    x32 = x.float()
-    variance, mean = torch.var_mean(x32, dim=1, correction=0, keepdim=True)
-    return ((x32 - mean) * torch.rsqrt(variance + 1e-5)).to(x.dtype)
+    exact = at_least_float32(x)
+    variance, mean = torch.var_mean(exact, dim=1, correction=0, keepdim=True)
+    return ((exact - mean) * torch.rsqrt(variance + 1e-5)).to(x.dtype)
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from refseg.layers.neck import conv_norm_relu
 
-UpsamplerStyle = Literal["single", "cris"]
+UpsamplerStyle = Literal["printed", "single", "cris"]
 
 
 def upsampler(dim: int, out: int, style: UpsamplerStyle) -> nn.Sequential:
@@ -22,13 +22,16 @@ def upsampler(dim: int, out: int, style: UpsamplerStyle) -> nn.Sequential:
     Args:
         dim: Channels of the map.
         out: Channels of the result.
-        style: "single" reads EAVL's eq. 11 as enlarge - convolve - enlarge; "cris" convolves after each enlargement
-            and ends in a plain 1x1 convolution, whose output takes both signs.
+        style: "printed" is EAVL's eq. 11: enlarge, a plain 3x3 convolution, enlarge; "single" has batch norm and ReLU
+            behind that convolution, so that its output has no sign; "cris" convolves, with both, after each enlargement
+            and ends in a plain 1x1 convolution.
     """
 
     def twice() -> nn.Upsample:
         return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
 
+    if style == "printed":
+        return nn.Sequential(twice(), nn.Conv2d(dim, out, 3, padding=1), twice())
     if style == "single":
         return nn.Sequential(twice(), conv_norm_relu(dim, out, 3), twice())
     return nn.Sequential(

@@ -1,15 +1,20 @@
-"""Fusion neck of CRIS (Wang et al., CVPR 2022): three maps become one at stride 16, with or without the sentence.
+"""Fusion necks: three maps become one at stride 16, with or without the sentence.
+
+One as EAVL and CRFormer print it, one as CRIS (Wang et al., CVPR 2022), their parent, has it.
 
 B images, T expressions, J width of the sentence, g_h and g_w sides of the grid at stride 16.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Projected = tuple[Tensor, Tensor, Tensor]
+NeckStyle = Literal["printed", "cris"]
 
 
 def conv_norm_relu(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
@@ -67,10 +72,90 @@ def append_coordinates(x: Tensor) -> Tensor:
     return torch.cat([x, columns, rows], 1)
 
 
+def opened(gate: nn.Module | None, sentence: Tensor) -> Tensor:
+    """What a neck's gate makes of (T, J) sentences: (T, C, 1, 1).
+
+    Raises:
+        ValueError: A neck without text got a sentence.
+    """
+    if gate is None:
+        raise ValueError("this neck was built without text: pass None, not a sentence")
+    return gate(sentence)[:, :, None, None]
+
+
 class FusionNeck(nn.Module):
-    """Joins strides 8, 16 and 32, deepest first (CRIS sec. 3.2; EAVL eq. 2-6; CRFormer eq. 3-6).
+    """Joins strides 8, 16 and 32, deepest first.
 
     What does not depend on the text is `project`, so that an image is projected once for all its expressions.
+    """
+
+    def project(self, fine: Tensor, middle: Tensor, deep: Tensor) -> Projected:
+        """What no sentence is needed for.
+
+        Every side of `middle` is twice that of `deep`, and every side of `fine` twice that of `middle`.
+
+        Args:
+            fine: (B, C_2, ., .) at stride 8.
+            middle: (B, C_3, g_h, g_w) at stride 16.
+            deep: (B, C_4, ., .) at stride 32.
+
+        Returns:
+            The same at strides 16, 16 and 32, in the neck's widths.
+        """
+        raise NotImplementedError
+
+    def forward(self, projected: Projected, sentence: Tensor | None) -> Tensor:
+        """Joins the projected maps of T expressions, which may be those of one image repeated.
+
+        Args:
+            projected: What `project` returned, one row per expression.
+            sentence: (T, J). None leaves the gate out, so that one neck may serve with and without text (EAVL eq. 6).
+
+        Returns:
+            (T, D, g_h, g_w).
+
+        Raises:
+            ValueError: A neck without text got a sentence, or a neck with text trains on a single one.
+        """
+        raise NotImplementedError
+
+
+class PrintedNeck(FusionNeck):
+    """EAVL's eq. 2-6 and CRFormer's eq. 3-6 in the order in which they are printed.
+
+    The papers do not print kernels, norms and inner widths. Here a "W" is a 1x1 convolution to D channels, and
+    every printed ReLU has a batch norm in front, as in CRIS. Eq. 4 and 5 (CRFormer's 5 and 6) have no ReLU and get
+    neither; the last convolution is 3x3.
+
+    Args:
+        inputs: Channels of F_v2, F_v3 and F_v4.
+        dim: D.
+        sentence_dim: Width J of the sentence whose gate multiplies the deepest map; None builds a neck without text.
+    """
+
+    def __init__(self, inputs: tuple[int, int, int], dim: int, sentence_dim: int | None) -> None:
+        super().__init__()
+        self.v2, self.v3, self.v4 = (conv_norm_relu(channels, dim, 1) for channels in inputs)  # W_v2 to W_v4
+        self.gate = None if sentence_dim is None else LinearNormReLU(sentence_dim, dim)  # W_tg
+        self.m4, self.m3 = conv_norm_relu(dim, dim, 1), conv_norm_relu(2 * dim, dim, 1)  # W_m4, W_m3
+        self.join = nn.Conv2d(5 * dim, dim, 1)
+        self.place = nn.Conv2d(dim + 2, dim, 3, padding=1)
+
+    def project(self, fine: Tensor, middle: Tensor, deep: Tensor) -> Projected:
+        """As `FusionNeck.project`."""
+        return self.v2(F.avg_pool2d(fine, 2)), self.v3(middle), self.v4(deep)
+
+    def forward(self, projected: Projected, sentence: Tensor | None) -> Tensor:
+        """As `FusionNeck.forward`."""
+        v2, v3, v4 = projected
+        m4 = double(v4 if sentence is None else v4 * opened(self.gate, sentence))
+        m3 = torch.cat([self.m4(m4), v3], 1)
+        m2 = torch.cat([self.m3(m3), v2], 1)
+        return self.place(append_coordinates(self.join(torch.cat([m2, m3, m4], 1))))
+
+
+class CrisNeck(FusionNeck):
+    """CRIS's (sec. 3.2 and its code), whose additional convolutions EAVL and CRFormer do not print.
 
     Args:
         inputs: Channels of the maps at strides 8, 16 and 32.
@@ -95,32 +180,26 @@ class FusionNeck(nn.Module):
         self.join = conv_norm_relu(3 * middle, middle, 1)
         self.place = nn.Sequential(conv_norm_relu(middle + 2, middle, 3), conv_norm_relu(middle, middle, 3))
 
-    def project(self, c3: Tensor, c4: Tensor, c5: Tensor) -> Projected:
-        """Maps (B, C_i, h_i, w_i) at strides 8, 16 and 32 to v3, v4 at stride 16 and v5 at stride 32.
-
-        Every side of `c4` is twice that of `c5`, and every side of `c3` twice that of `c4`.
-        """
-        return F.avg_pool2d(self.first3(c3), 2), self.first4(c4), self.first5(c5)
+    def project(self, fine: Tensor, middle: Tensor, deep: Tensor) -> Projected:
+        """As `FusionNeck.project`."""
+        return F.avg_pool2d(self.first3(fine), 2), self.first4(middle), self.first5(deep)
 
     def forward(self, projected: Projected, sentence: Tensor | None) -> Tensor:
-        """Joins the projected maps of T expressions, which may be those of one image repeated.
-
-        Args:
-            projected: What `project` returned, one row per expression.
-            sentence: (T, J). None leaves the gate out, so that one neck may serve with and without text (EAVL eq. 6).
-
-        Returns:
-            (T, widths[1], g_h, g_w).
-
-        Raises:
-            ValueError: A neck without text got a sentence, or a neck with text trains on a single one.
-        """
+        """As `FusionNeck.forward`."""
         v3, v4, f5 = projected
         if sentence is not None:
-            if self.gate is None:
-                raise ValueError("this neck was built without text: pass None, not a sentence")
-            f5 = self.gated(f5 * self.gate(sentence)[:, :, None, None])
+            gate = opened(self.gate, sentence)
+            f5 = self.gated(f5 * gate)
         f4 = self.join4(torch.cat([v4, double(f5)], 1))
         f3 = self.join3(torch.cat([v3, f4], 1))
         joined = self.join(torch.cat([self.last3(f3), self.last4(f4), double(self.last5(f5))], 1))
         return self.place(append_coordinates(joined))
+
+
+def fusion_neck(
+    style: NeckStyle, inputs: tuple[int, int, int], widths: tuple[int, int, int], sentence_dim: int | None
+) -> FusionNeck:
+    """The neck of a style; see the two classes for the arguments. The middle one of `widths` is D."""
+    if style == "printed":
+        return PrintedNeck(inputs, widths[1], sentence_dim)
+    return CrisNeck(inputs, widths, sentence_dim)

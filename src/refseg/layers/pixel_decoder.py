@@ -34,6 +34,7 @@ class PixelDecoderConfig(Checked):
         ffn: Hidden width of the feed-forward network.
         mask_features: How the stride-4 map arises: "bilinear" enlarges the stride-8 map (AlignFormer, LGFormer), "fpn"
             also reads the encoder's stride-4 map (Mask2Former, LGFormer's released code).
+        mask_conv: Whether a 1x1 convolution follows, as in Mask2Former and LGFormer's released code; not printed.
         l2va: Whether every layer also reads the words (LGFormer's language-to-vision attention).
         l2va_input: "words", or "sentence" for their mean.
         l2va_ffn: "one" feed-forward network per layer (LGFormer's paper) or "two" (its released code).
@@ -47,6 +48,7 @@ class PixelDecoderConfig(Checked):
     points: int
     ffn: int
     mask_features: Literal["bilinear", "fpn"]
+    mask_conv: bool
     l2va: bool
     l2va_input: Literal["words", "sentence"]
     l2va_ffn: Literal["one", "two"]
@@ -126,7 +128,7 @@ class PixelDecoder(nn.Module):
         self.layers = nn.ModuleList(PixelDecoderLayer(config, word_dim) for _ in range(config.layers))
         if config.l2va:
             self.word_position = nn.Parameter(torch.empty(config.max_tokens, word_dim))
-        self.mask_conv = nn.Conv2d(width, width, 1)
+        self.mask_conv = nn.Conv2d(width, width, 1) if config.mask_conv else None
         if config.mask_features == "fpn":
             self.lateral = nn.Sequential(nn.Conv2d(channels[0], width, 1, bias=False), nn.GroupNorm(groups, width))
             self.smooth = nn.Sequential(
@@ -147,7 +149,8 @@ class PixelDecoder(nn.Module):
             if isinstance(module, DeformableAttention):
                 module.reset_parameters()
         for name in ("lateral", "smooth", "mask_conv"):
-            for module in getattr(self, name, nn.Identity()).modules():
+            stride_4 = getattr(self, name, None)
+            for module in () if stride_4 is None else stride_4.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_uniform_(module.weight, a=1)
 
@@ -187,4 +190,5 @@ class PixelDecoder(nn.Module):
         large = F.interpolate(finest, maps[0].shape[-2:], mode="bilinear", align_corners=False)
         if self.config.mask_features == "fpn":
             large = self.smooth(self.lateral(maps[0]) + large)
-        return DecodedPixels(self.mask_conv(large), levels, sizes, attention)
+        features = large if self.mask_conv is None else self.mask_conv(large)
+        return DecodedPixels(features, levels, sizes, attention)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from refseg.layers.fusion import instance_norm
 from refseg.layers.neck import conv_norm_relu
 from refseg.layers.positions import sine_line, sine_plane
+from refseg.precision import at_least_float32
 
 Size = tuple[int, int]
 
@@ -31,7 +32,7 @@ def attend_words(queries: Tensor, words: Tensor, mask: Tensor, scale: float) -> 
     In float32 whatever comes in: sums of hundreds of non-negative products are too large for half precision.
     """
     with torch.autocast(queries.device.type, enabled=False):
-        scores = queries.float() @ words.float().transpose(1, 2) * scale
+        scores = at_least_float32(queries) @ at_least_float32(words).transpose(1, 2) * scale
     return scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min).softmax(-1)
 
 
@@ -54,6 +55,15 @@ class QueryGeneration(nn.Module):
         self.map_key = nn.Linear(grid[0] * grid[1], dim, bias=False)
         self.word_key = nn.Linear(word_dim, dim, bias=False)
         self.word_value = nn.Linear(word_dim, dim, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scores start about as far apart as words and maps are, so that no two queries are the same mixture."""
+        nn.init.kaiming_normal_(self.word_key.weight, nonlinearity="relu")
+        nn.init.kaiming_normal_(self.word_value.weight, nonlinearity="relu")
+        nn.init.kaiming_normal_(self.map_key.weight, nonlinearity="relu")
+        with torch.no_grad():  # of about 4 apart for words of the size 1, whether or not eq. 9 itself has a scale
+            self.map_key.weight *= 4 * self.map_key.out_features**-0.5 / self.scale
 
     def forward(self, maps: Tensor, words: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Makes the queries.

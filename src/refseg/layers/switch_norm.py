@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from refseg.precision import at_least_float32
+
 
 class SwitchNorm2d(nn.Module):
     """Normalises (N, C, H, W) by means and variances that are mixed from three kinds of statistics.
@@ -46,7 +48,7 @@ class SwitchNorm2d(nn.Module):
         if x.shape[2] * x.shape[3] < 2:
             raise ValueError(f"SwitchNorm2d of maps {tuple(x.shape)}: at least 2 pixels are needed")
         with torch.autocast(x.device.type, enabled=False):
-            return self._normalise(x.float()).to(x.dtype)
+            return self._normalise(at_least_float32(x)).to(x.dtype)
 
     def _normalise(self, x: Tensor) -> Tensor:
         var_instance, mean_instance = torch.var_mean(x.flatten(2), dim=2, keepdim=True)  # (N, C, 1), unbiased
@@ -54,11 +56,11 @@ class SwitchNorm2d(nn.Module):
         if self.training:
             mean_batch, var_batch = _pool(mean_instance, var_instance, 0)  # (1, C, 1)
             with torch.no_grad():
-                self.running_mean.lerp_(mean_batch, 1 - self.momentum)
-                self.running_var.lerp_(var_batch, 1 - self.momentum)
+                self.running_mean.lerp_(mean_batch.to(self.running_mean.dtype), 1 - self.momentum)
+                self.running_var.lerp_(var_batch.to(self.running_var.dtype), 1 - self.momentum)
         else:
-            mean_batch, var_batch = self.running_mean.float(), self.running_var.float()
-        means, variances = self.mean_weight.float().softmax(0), self.var_weight.float().softmax(0)
+            mean_batch, var_batch = self.running_mean.to(x.dtype), self.running_var.to(x.dtype)
+        means, variances = at_least_float32(self.mean_weight).softmax(0), at_least_float32(self.var_weight).softmax(0)
         mean = means[0] * mean_instance + means[1] * mean_layer + means[2] * mean_batch  # (N, C, 1)
         variance = variances[0] * var_instance + variances[1] * var_layer + variances[2] * var_batch
         normal = (x - mean[..., None]) * (variance[..., None] + self.eps).rsqrt()

@@ -26,6 +26,7 @@ from refseg.layers.pixel_decoder import PixelDecoder, PixelDecoderConfig
 from refseg.layers.prototype import PrototypeConfig, PrototypeGenerator, prototype_head
 from refseg.losses import CMICConfig, Resolution, cmic, mask_losses, resize_target
 from refseg.methods.base import SwinBertSegmenter
+from refseg.precision import at_least_float32
 from refseg.types import ImageFeatures, Output, TextFeatures
 
 
@@ -124,7 +125,7 @@ class AlignFormer(SwinBertSegmenter):
 
     def loss(self, output: Output, targets: Tensor) -> dict[str, Tensor]:
         """Pixel-text loss (eq. 8-9), the contrastive loss (eq. 10-12) at stride 4 in training, and the Dice term."""
-        logits = output.aux.get("masks_by_layer", output.logits).float()  # (T, N, h, w)
+        logits = at_least_float32(output.aux.get("masks_by_layer", output.logits))  # (T, N, h, w)
         terms = mask_losses(
             logits, targets, self.config.loss_resolution, self.config.pos_weight, self.config.dice_weight
         )

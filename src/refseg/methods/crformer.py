@@ -28,12 +28,13 @@ from refseg.layers.attention import masked_mean
 from refseg.layers.fused_swin import EncoderOutput, FusedSwin
 from refseg.layers.fusion import PWAM, VLF
 from refseg.layers.heads import dynamic_conv, upsampler
-from refseg.layers.neck import FusionNeck, LinearNormReLU, check_widths
+from refseg.layers.neck import LinearNormReLU, NeckStyle, check_widths, fusion_neck
 from refseg.layers.pixel_transformer import PixelTransformerLayer
 from refseg.layers.positions import sine_line, sine_plane
 from refseg.layers.queries import Generated, MapQueries, ReleasedMapQueries
 from refseg.losses import Resolution, mask_losses
 from refseg.methods.base import SwinBertSegmenter
+from refseg.precision import at_least_float32
 from refseg.types import ImageFeatures, Output, TextFeatures
 
 
@@ -54,7 +55,9 @@ class CRFormerConfig(Checked):
             read, which is next to nothing at the start of training.
         grid: (rows, columns) of the stride-16 map at the configured size; eq. 8's W_c has one row per cell of it. For
             other sizes the maps are resized to it (ours: the paper has one size).
-        neck: Widths of strides 8, 16 and 32 in the fusion neck; the middle one is D.
+        neck: Widths of strides 8, 16 and 32 in the neck of CRIS; the middle one is D, the only width
+            of the printed neck.
+        neck_style: "printed" is eq. 3 to 6 as they stand; "cris" is the neck of CRIS (released code).
         neck_text: Whether the sentence gates the neck's deepest map; not in eq. 3, but in the released code.
         num_queries: N_q, the number of queries (Table 2).
         qgm: How words become queries: "printed" is eq. 7-9; "released" adds positions and normalises across the queries
@@ -94,6 +97,7 @@ class CRFormerConfig(Checked):
     encoder_output: EncoderOutput
     grid: tuple[int, int]
     neck: tuple[int, int, int]
+    neck_style: NeckStyle
     neck_text: bool
     num_queries: int
     qgm: Literal["printed", "released"]
@@ -202,7 +206,7 @@ class CRFormer(SwinBertSegmenter):
             Swin(config.swin), fusions, chain_words=False, output=config.encoder_output, first_emitted=1
         )
         _, c3, c4, c5 = channels
-        self.neck = FusionNeck((c3, c4, c5), config.neck, width if config.neck_text else None)
+        self.neck = fusion_neck(config.neck_style, (c3, c4, c5), config.neck, width if config.neck_text else None)
         self.generate = self._queries(width, calibrating=False)
         self.blocks = nn.ModuleList(
             nn.ModuleList(
@@ -327,9 +331,11 @@ class CRFormer(SwinBertSegmenter):
         terms = mask_losses(output.logits, targets, config.loss_resolution, 1.0, config.dice_weight)
         terms["seg"] = config.loss_scale * terms.pop("pixel_text")
         if "reconstructed" in output.aux:
-            target = output.aux["reconstruction_target"].float()
+            target = at_least_float32(output.aux["reconstruction_target"])
             target = target.detach() if config.recon_detach_target else target
-            terms["reconstruction"] = config.recon_weight * F.mse_loss(output.aux["reconstructed"].float(), target)
+            terms["reconstruction"] = config.recon_weight * F.mse_loss(
+                at_least_float32(output.aux["reconstructed"]), target
+            )
         return terms
 
     @property
@@ -337,7 +343,8 @@ class CRFormer(SwinBertSegmenter):
         """Biases that a softmax or a norm takes out again, and what this configuration leaves without effect."""
         found = super().inert
         if self.config.encoder_output == "residual_ln":
-            found["encoder.norms.2.bias"] = "moves all cells alike, which the neck's first batch norm takes out"
+            norms = "*" if self.config.neck_style == "printed" else 2  # CRIS's 3x3 kernels see the border
+            found[f"encoder.norms.{norms}.bias"] = "moves all cells alike, which the neck's first batch norm takes out"
         only_recon = not (self.config.neck_text or self.config.head == "sentence_kernel")  # reads the sentence
         if self.recon is not None and self.config.recon_detach_target:
             detached = "only the target reads it, which is detached"

@@ -12,7 +12,7 @@ w a quarter of the network size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from refseg.checked import Checked
 from refseg.encoders.clip import ClipResNet, ClipResNetConfig, ClipText, ClipTextConfig, ClipViT, ClipViTConfig
 from refseg.geometry import crop_logits, pad_to_multiple
 from refseg.layers.heads import UpsamplerStyle, dynamic_conv, upsampler
-from refseg.layers.neck import FusionNeck, check_widths, conv_norm_relu
+from refseg.layers.neck import NeckStyle, check_widths, conv_norm_relu, fusion_neck
 from refseg.layers.pixel_transformer import PixelTransformer
 from refseg.layers.positions import sine_line, sine_plane
 from refseg.layers.queries import QueryGeneration
@@ -40,24 +40,28 @@ class EAVLConfig(Checked):
         text: CLIP's text tower.
         grid: (rows, columns) of the stride-16 map at the configured size; eq. 9's W_vd has one row per cell of it. For
             other sizes the maps are resized to it (ours: the paper has one size).
-        neck: Widths of strides 8, 16 and 32 in the fusion neck; the middle one is D, the last one that of F_vg.
+        neck: Widths of F_v2, F_v3 and F_v4 (strides 8, 16 and 32); the middle one is D, the last one that of F_vg.
+        neck_style: "printed" is eq. 2 to 6 as they stand, with the same F_v2 to F_v4 for both necks; "cris" is the neck
+            of CRIS, which projects CLIP's maps itself.
         share_necks: Whether the text-free neck of eq. 6 has the weights of the fusion neck. Open in the paper; ours is
             separate ones, since batch statistics with and without text differ.
         pool_residual: Whether CRIS's residual branch around the attention pool is there; not in the paper.
         num_queries: N_q, the number of queries (Table 2).
         global_vision: Whether the image's global feature colours the words (eq. 8, Table 4); if not, the words are
             ReLU(F_t W_t) alone, eq. 8 without its second factor (ours; "directly use the F_t" could also mean F_t).
+        matrix_bias: Whether the matrices of eq. 8, and the one that makes F_vg, have biases; none is printed.
         scale_queries: Whether eq. 9 divides by the root of D. Not in the paper; the text's ReLU'd products are large.
         decoder_layers: Layers of the transformer decoder. Open in the paper; CRIS has 3.
         heads: Attention heads of the decoder and the estimator.
         ffn: Hidden width of the decoder's feed-forward networks.
         dropout: Dropout of the decoder.
-        extra_norms: Whether the decoder has CRIS's additional LayerNorms. Open in the paper, ours is CRIS's.
-        upsampler: "single" reads eq. 11 as one convolution between two enlargements; "cris" is the stack of CRIS, which
-            ends in a plain 1x1 convolution.
+        extra_norms: Whether the decoder has CRIS's additional LayerNorms; the paper's is "a standard transformer
+            decoder".
+        upsampler: "printed" is eq. 11's plain convolution between two enlargements, "single" the same with batch norm
+            and ReLU, "cris" the stack of CRIS, which ends in a plain 1x1 convolution.
         aligner: "dynamic" turns queries into kernels; "fixed" is one learned kernel without estimator (Table 3).
-        kernel_relu: Whether the kernels of eq. 11 pass a ReLU as printed. With "single" features, which also end in
-            one, no logit could then be negative and everything would be foreground: off in every preset.
+        kernel_relu: Whether the kernels pass a ReLU, as eq. 11 prints. With "single" features, which end in one as
+            well, no logit could be negative and everything would be foreground.
         estimator: What weighs the masks (eq. 13): "attention" is self-attention and a linear layer, "lean" puts Linear
             and ReLU in front, one head with sine positions, and a LayerNorm behind; "off" adds the masks up (Table
             4). A
@@ -71,10 +75,12 @@ class EAVLConfig(Checked):
     text: ClipTextConfig
     grid: tuple[int, int]
     neck: tuple[int, int, int]
+    neck_style: NeckStyle
     share_necks: bool
     pool_residual: bool
     num_queries: int
     global_vision: bool
+    matrix_bias: bool
     scale_queries: bool
     decoder_layers: int
     heads: int
@@ -206,15 +212,21 @@ class EAVL(ClipSegmenter):
         else:
             self.encoder = ClipViT(config.vision)
             self.scales = ViTScales(joint, config.neck)
-        self.neck = FusionNeck(self.scales.channels, config.neck, config.text.joint)
-        self.dense_neck = None if config.share_necks else FusionNeck(self.scales.channels, config.neck, None)
+        channels = self.scales.channels
+        self.to_widths = None
+        if config.neck_style == "printed" and isinstance(config.vision, ClipResNetConfig):
+            matrices = (nn.Conv2d(*pair, 1, bias=False) for pair in zip(channels, config.neck, strict=True))
+            self.to_widths = nn.ModuleList(matrices)  # F_v2 to F_v4; the convolutions on a ViT's tokens make them
+            channels = config.neck
+        self.neck = fusion_neck(config.neck_style, channels, config.neck, config.text.joint)
+        self.dense_neck = None if config.share_necks else fusion_neck(config.neck_style, channels, config.neck, None)
         self.to_maps = nn.Sequential(  # eq. 7
             conv_norm_relu(dim, dim, 3), conv_norm_relu(dim, dim, 3), nn.Conv2d(dim, config.num_queries, 3, padding=1)
         )
-        self.word_in = nn.Linear(config.text.width, dim)  # W_t
+        self.word_in = nn.Linear(config.text.width, dim, bias=config.matrix_bias)  # W_t
         if config.global_vision:
-            self.global_out = nn.Linear(joint, config.neck[2])  # F_vg
-            self.global_in = nn.Linear(config.neck[2], dim)  # W_vg
+            self.global_out = nn.Linear(joint, config.neck[2], bias=config.matrix_bias)  # F_vg
+            self.global_in = nn.Linear(config.neck[2], dim, bias=config.matrix_bias)  # W_vg
         self.generate = QueryGeneration(config.grid, dim, dim, config.scale_queries)
         self.decoder = PixelTransformer(
             config.decoder_layers, dim, config.heads, config.ffn, config.dropout, config.extra_norms
@@ -228,11 +240,33 @@ class EAVL(ClipSegmenter):
         self.estimator = None
         if config.estimator != "off" and config.num_queries > 1:  # a softmax over one score is 1
             self.estimator = QueryEstimator(dim, config.heads, config.estimator == "lean")
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Maps, words and log-odds start of the size 1.
+
+        Two factors of eq. 8 and two of eq. 9 multiply. With torch's own start, a third of that size each, all queries
+        are the same to the sixth digit, and what tells them apart (estimator, maps) does not learn.
+        """
+        nn.init.kaiming_normal_(cast(nn.Conv2d, self.to_maps[-1]).weight, nonlinearity="linear")
+        nn.init.kaiming_normal_(self.word_in.weight, nonlinearity="relu")
+        if self.config.global_vision:
+            nn.init.kaiming_normal_(self.global_out.weight, nonlinearity="linear")
+            with torch.no_grad():  # pooled features are smaller than 1, those of a ResNet most of all
+                self.global_out.weight *= 8 if isinstance(self.encoder, ClipResNet) else 3
+            nn.init.kaiming_normal_(self.global_in.weight, nonlinearity="relu")
+        if self.config.aligner == "dynamic":
+            taps, dim = self.kernel.weight.shape
+            nn.init.normal_(self.kernel.weight, std=(dim * taps) ** -0.5)
+            nn.init.zeros_(self.kernel.bias)
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """(B, 3, H, W) to all that is free of text: the neck's three maps, the maps of the queries, and F_vg."""
         size = (pixels.shape[-2], pixels.shape[-1])
         scales, pooled = self.scales(self.encoder, pad_to_multiple(pixels, 32))
+        if self.to_widths is not None:
+            fine, middle, deep = (matrix(x) for matrix, x in zip(self.to_widths, scales, strict=True))
+            scales = fine, middle, deep
         projected = self.neck.project(*scales)
         if self.dense_neck is None:
             dense = self.neck(projected, None)

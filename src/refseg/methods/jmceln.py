@@ -39,16 +39,16 @@ class JMCELNConfig(Checked):
     """Everything that can be switched in JMCELN. The paper's values are in `refseg.presets.jmceln`.
 
     "Ours" marks what the paper does not say and no public source decides. Also ours, without a switch: all projections
-    of the neck are 1x1, the map at stride 32 is the only one that the sentence multiplies directly, dilated
-    convolutions carry batch norm and the leaky ReLU, the window attention is Swin's (LayerNorm in front, relative
-    position bias, residual), the attentions of eq. 3 and 4 have no norm and no feed-forward network (none is printed),
-    and PAN ends without an output convolution.
+    of the neck are 1x1, the map at stride 32 is the only one that the sentence multiplies directly, the convolutions of
+    LSRAN (dilated, `mix`, `boundary`) carry batch norm, all but `boundary` a leaky ReLU, the window attention is Swin's
+    (LayerNorm in front, relative position bias, residual), the attentions of eq. 3 and 4 have no norm and no
+    feed-forward network (none is printed), and PAN ends without an output convolution.
 
     Attributes:
         vision: CLIP's image tower, a ModifiedResNet (sec. 4: ResNet-101).
         text: CLIP's text tower; only its sentence is read, never its words.
-        c5: What F_v3 of eq. 1 is: "attnpool", the attention pool at every pixel, where the sentence lives too (ours, as
-            in CRIS), or "layer4", the map in front of it.
+        c5: What F_v3 of eq. 1 is: "layer4", the last map of the ResNet (paper), or "attnpool", the attention pool at
+            every pixel, where the sentence lives too (as in CRIS).
         width: C, the channels of all maps between neck and upsampling; a multiple of 8.
         heads: Heads of all attentions, the window's too; 8 in the paper.
         slope: Slope of the leaky ReLUs below 0; ours.

@@ -27,6 +27,7 @@ from refseg.layers.pixel_decoder import PixelDecoder, PixelDecoderConfig
 from refseg.layers.prototype import PrototypeConfig, PrototypeGenerator, prototype_head
 from refseg.losses import Resolution, mask_losses
 from refseg.methods.base import SwinBertSegmenter
+from refseg.precision import at_least_float32
 from refseg.types import ImageFeatures, Output, TextFeatures
 
 
@@ -159,7 +160,7 @@ class LGFormer(SwinBertSegmenter):
 
     def loss(self, output: Output, targets: Tensor) -> dict[str, Tensor]:
         """Pixel-text loss (eq. 12-13), summed over the layers under deep supervision, and the optional Dice term."""
-        logits = output.aux.get("masks_by_layer", output.logits).float()  # (T, N, h, w)
+        logits = at_least_float32(output.aux.get("masks_by_layer", output.logits))  # (T, N, h, w)
         config = self.config
         return mask_losses(logits, targets, config.loss_resolution, config.pos_weight, config.dice_weight)
 

@@ -251,7 +251,7 @@ def compact_bert() -> BertConfig:
 def compact_pixel_decoder(paper: PixelDecoderConfig) -> PixelDecoderConfig:
     """The pixel decoder of the compact versions: small widths, and an FPN for small targets."""
     return replace(
-        paper, width=64, layers=3, heads=4, ffn=256, mask_features="fpn", l2va_ffn_width=256,
+        paper, width=64, layers=3, heads=4, ffn=256, mask_features="fpn", mask_conv=True, l2va_ffn_width=256,
         max_tokens=COMPACT_INPUT.max_tokens,
     )  # fmt: skip
 

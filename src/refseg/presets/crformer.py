@@ -42,6 +42,7 @@ PAPER = Preset(
         encoder_output="residual",
         grid=(30, 30),
         neck=(256, 512, 1024),
+        neck_style="printed",
         neck_text=False,
         num_queries=24,
         qgm="printed",
@@ -81,9 +82,9 @@ PAPER = Preset(
 
 RELEASED = {
     "language": "pooled", "fusion": "pwam", "fusion_stages": (1, 2, 3, 4), "encoder_output": "residual_ln",
-    "neck_text": True, "num_queries": 16, "qgm": "released", "scale_queries": True, "block_layers": 2,
-    "extra_norms": True, "add_last": False, "head": "sentence_kernel", "recon": "released", "padded_tokens": 20,
-    "loss_resolution": "full_aligned",
+    "neck_style": "cris", "neck_text": True, "num_queries": 16, "qgm": "released", "scale_queries": True,
+    "block_layers": 2, "extra_norms": True, "add_last": False, "head": "sentence_kernel", "recon": "released",
+    "padded_tokens": 20, "loss_resolution": "full_aligned",
     "loss_scale": 1.1 / 0.9,
 }  # fmt: skip
 RELEASED_NOTE = (

@@ -30,11 +30,11 @@ def _resnet(towers: ClipTowers) -> ClipResNetConfig:
 PAPER = Preset(
     name="jmceln",
     method="jmceln",
-    # Sec. 4: ResNet-101, C 1024, n 6, Q 20, 8 heads. Ours: c5, slope, window (52 = 4 x 13), dilations, and what is off.
+    # Sec. 4: ResNet-101, C 1024, n 6, Q 20, 8 heads. Ours: slope, window (52 = 4 x 13), dilations, and what is off.
     model=JMCELNConfig(
         vision=_resnet(CLIP_RN101),
         text=CLIP_RN101.text,
-        c5="attnpool",
+        c5="layer4",
         width=1024,
         heads=8,
         slope=0.1,
@@ -69,10 +69,9 @@ PAPER = Preset(
     },
     note=(
         "The least determined of the papers: we found no code, and had its text without the figures, which hold "
-        "window, kernel sizes and dilations. Those, the layers of the upsampling, the attention pool as deepest map, "
-        "the slope, letterboxing, CLIP's image statistics and the weight decay are ours. The words are encoded but "
-        "never used: language enters only as the sentence in the neck. Filters without a sigmoid can amplify as well "
-        "as reduce. "
+        "window, kernel sizes and dilations. Those, the layers of the upsampling, the batch norms of LSRAN, the slope, "
+        "letterboxing, CLIP's image statistics and the weight decay are ours. The words are encoded but never used: "
+        "language enters only as the sentence in the neck. Filters without a sigmoid can amplify as well as reduce. "
         "The RefCOCOg scores are called UNC partition, which does not exist; they are taken for umd."
     ),
     data="refcoco",

@@ -38,6 +38,7 @@ from refseg.training.log import Log, find_tensorboard
 from refseg.training.optim import make_optimiser, rate_at, set_rate
 from refseg.training.processes import Processes, find_processes
 from refseg.training.recompute import recompute_blocks
+from refseg.training.settings import own_steps
 from refseg.training.step import Trainee, leaves_out, take_step
 from refseg.types import Batch
 from refseg.weights.start import Start, first_weights
@@ -298,6 +299,9 @@ class _Training:
             all_new = "; log.jsonl names all" if len(start.new) > 10 else ""
             say(f"--init {self.run.init}: {len(start.new)} of {start.of} tensors are new{': ' if first else ''}"
                 f"{first}{all_new}")  # fmt: skip
+        if self.steps != (printed := self.run.preset.recipe.steps) and self.run.steps is self.run.epochs is None:
+            say(f"{self.steps} steps: {self.run.preset.epochs} epochs of {self.items} items, as the paper's {printed} "
+                "steps are of its data")  # fmt: skip
         if self.state.step == self.state.steps:
             say(f"nothing is left to do: all {self.state.steps} steps are done")
         if self.data.taken_out:
@@ -355,7 +359,7 @@ def _check(run: Run, resume: bool) -> None:
 
 def _steps_of(run: Run, data: TrainingData, epoch: int) -> int:
     if run.epochs is None:
-        return run.steps or run.preset.recipe.steps
+        return run.steps or own_steps(run.preset, None if data.train.endless else len(data.train))
     if run.steps is not None:
         raise ValueError(f"--steps {run.steps} and --epochs {run.epochs}: one of the two is accepted")
     if data.train.endless:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from rich.markup import escape
@@ -17,6 +18,7 @@ from refseg.methods import Segmenter
 from refseg.presets import presets
 from refseg.presets.base import Preset, Recipe
 from refseg.training.memory import RUNTIME, StepMemory, network_without_values, step_memory
+from refseg.training.settings import own_steps
 from refseg.training.step import PRECISIONS, Precision
 
 GB = 1e9
@@ -34,6 +36,7 @@ def plan_report(
     precision: Precision = "fp32",
     gradient_checkpointing: bool = False,
     references: int | None = None,
+    steps: int | None = None,
 ) -> dict[str, Any]:
     """What a preset's training takes, ready for JSON; memory in bytes, scores in percent as printed.
 
@@ -47,20 +50,21 @@ def plan_report(
         precision: What the network computes in.
         gradient_checkpointing: Whether the inside of blocks is computed again on the way back.
         references: Training references of the data, or images where a step takes several expressions of each.
+        steps: Steps of the run; None for as many as it would take itself.
 
     Raises:
         ValueError: A number is not positive, there are too many processes, or the precision is unknown.
     """
-    recipe = preset.recipe
-    _check(recipe, gpu_memory, processes, precision, references)
+    _check(preset.recipe, gpu_memory, processes, precision, references)
+    recipe = replace(preset.recipe, steps=steps or own_steps(preset, references))
     network = network_without_values(preset)
     memory = step_memory(preset, processes, precision, gradient_checkpointing)
     smallest = 2 if any(isinstance(module, SentenceNorm) for module in network.modules()) else 1
     divisions = _divisions(recipe, processes, memory, smallest)
     return {
-        **_training(preset, network),
+        **_training(preset, recipe, network),
         "data": _data(preset),
-        "references": None if references is None else _passes(preset, references),
+        "references": None if references is None else _passes(preset, recipe.steps, references),
         "precision": precision,
         "gradient_checkpointing": gradient_checkpointing,
         "processes": processes,
@@ -94,9 +98,8 @@ def _check(recipe: Recipe, gpu_memory: float | None, processes: int, precision: 
         raise ValueError(f"{references} references: at least 1 is needed")
 
 
-def _training(preset: Preset, network: Segmenter) -> dict[str, Any]:
+def _training(preset: Preset, recipe: Recipe, network: Segmenter) -> dict[str, Any]:
     """What the preset says about itself, and the parameter groups that its method makes."""
-    recipe = preset.recipe
     known = presets().get(preset.name)
     parts = ("model", "input", "recipe")
     groups = network.param_groups(recipe.lr, recipe.weight_decay)
@@ -162,14 +165,14 @@ def _references(data: str) -> int | None:
     return None if counts is None else counts["train"][0]
 
 
-def _passes(preset: Preset, references: int) -> dict[str, Any]:
-    """How often the preset's steps go through data of that size, and the steps for as many passes as in the paper."""
+def _passes(preset: Preset, steps: int, references: int) -> dict[str, Any]:
+    """How often the steps go through data of that size, and the steps for as many passes as in the paper."""
     recipe = preset.recipe
     return {
         "references": references,
         "unit": "references" if recipe.expressions_per_image == 1 else "images",
-        "epochs": recipe.steps * recipe.images_per_batch / references,
-        "steps": preset.epochs * math.ceil(references / recipe.images_per_batch) or None,
+        "epochs": steps * recipe.images_per_batch / references,
+        "steps": preset.epochs * max(1, references // recipe.images_per_batch) or None,
     }
 
 
@@ -285,7 +288,8 @@ def _training_table(report: dict[str, Any]) -> Table:
     if not report["data"]:
         row("  refshapes", "drawn anew without end; the number of steps is ours, not a paper's")
     if (own := report["references"]) is not None:
-        as_paper = f"; as many epochs as in the paper: --steps {own['steps']}" if own["steps"] else ""
+        same = own["steps"] in (None, report["steps"])
+        as_paper = "" if same else f"; as many epochs as in the paper: --steps {own['steps']}"
         row("  your data", f"{own['epochs']:,.1f} epochs of {own['references']:,} {own['unit']}{as_paper}")
     for group in report["groups"]:
         row(

@@ -7,10 +7,28 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from refseg.presets import presets
 from refseg.presets.base import Preset
 from refseg.weights.store import config_from_dict
 
 PARTS = ("model", "input", "recipe")
+
+
+def own_steps(preset: Preset, items: int | None) -> int:
+    """Steps of a run that was told neither steps nor epochs.
+
+    As many epochs of its data as the paper trains, in whole batches as the papers' code counts them; the preset's own
+    number where that was set, where it is ours, and where the data have no end.
+
+    Args:
+        preset: What to train.
+        items: References, or images where a preset reads several expressions of one; None for data without an end.
+    """
+    named = presets().get(preset.name)
+    set_by_hand = named is None or named.recipe.steps != preset.recipe.steps
+    if items is None or set_by_hand or not preset.epochs:
+        return preset.recipe.steps
+    return preset.epochs * max(1, items // preset.recipe.images_per_batch)
 
 
 def with_settings(preset: Preset, settings: Sequence[str]) -> Preset:

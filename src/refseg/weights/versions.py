@@ -34,13 +34,20 @@ class Step:
 
 STEPS: dict[int, dict[str, Step]] = {
     1: {  # the prototype generator had three names in two methods, and choices were called "paper"
-        "alignformer": Step(fields={"decoder": "generator"}, tensors={"decoder.": "generator."}),
-        "lgformer": Step(fields={"prototype": "generator"}),
+        "alignformer": Step(
+            fields={"decoder": "generator"},
+            new={"pixel_decoder.mask_conv": True, "cmic.similarity": "dot", "cmic.temperature": 1.0},
+            tensors={"decoder.": "generator."},
+        ),
+        "lgformer": Step(fields={"prototype": "generator"}, new={"pixel_decoder.mask_conv": True}),
         "crformer": Step(
-            new={"fusion_heads": [1, 1, 1, 1], "padded_tokens": 0},
+            new={"fusion_heads": [1, 1, 1, 1], "padded_tokens": 0, "neck_style": "cris"},
             values={"qgm": {"paper": "printed"}, "recon": {"paper": "printed"}},
         ),
-        "eavl": Step(values={"upsampler": {"paper": "single"}, "estimator": {"paper": "attention"}}),
+        "eavl": Step(
+            new={"neck_style": "cris", "matrix_bias": True},
+            values={"upsampler": {"paper": "single"}, "estimator": {"paper": "attention"}},
+        ),
     },
 }
 
