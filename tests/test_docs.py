@@ -121,6 +121,17 @@ def test_every_row_of_paper_size_stands_with_its_switches_and_scores(name):
         assert all(set(stated[metric]) <= set(scores[metric]) for metric in stated)
 
 
+def test_table_3_of_lgformer_stands_with_its_scores():
+    stated = [row for row in rows(part("lgformer", "ablations")) if len(row) == 3]
+    named = [presets()[name].scores for name in ("lgformer", "lgformer/query-learnable-10")]
+    groups = {"1 or 2": "1-2", "3 to 7": "3-7", "8 to 12": "8-12", "13 or more": "13+"}
+    expected = [
+        [words, *(f"{scores[f'refcoco+ val:{group}-words oIoU']:.2f}" for scores in named)]
+        for words, group in groups.items()
+    ]
+    assert [row for row in stated if row[0] in groups] == expected
+
+
 def test_what_looks_like_a_preset_is_one():
     start = "|".join(METHODS)
     spans = set(CODE.findall(PROSE))

@@ -14,6 +14,7 @@ from child import weights
 
 from refseg.data.formats.export import export_jsonl
 from refseg.data.shapes import RefShapes
+from refseg.presets import get_preset
 from refseg.presets.base import override
 from refseg.training import loop
 from refseg.training.checkpoint import checkpoints, load_checkpoint
@@ -208,6 +209,16 @@ def test_a_run_counts_its_passes_over_data_that_has_an_end(run, tmp_path):
         other = replace(run, out=tmp_path / "other", **({"data": (str(own),), "steps": None, "epochs": 3} | wrong))
         with pytest.raises(ValueError, match=message):
             train(other)
+
+
+def test_a_paper_preset_trains_as_many_epochs_of_other_data(run, tmp_path):
+    own = export_jsonl([RefShapes("refshapes", split) for split in ("train", "val")], tmp_path / "own", limit=5).parent
+    printed = get_preset(run.preset.name).recipe.steps
+    preset = replace(run.preset, epochs=2, recipe=replace(run.preset.recipe, steps=printed))
+    said = []
+    model = train(replace(run, preset=preset, data=(str(own),), steps=None), say=said.append)
+    assert model.training["of_steps"] == 4  # 5 images by 2 are two whole batches
+    assert f"4 steps: 2 epochs of 5 items, as the paper's {printed} steps are of its data" in said
 
 
 def test_tensorboard_shows_what_the_log_says(run):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from refseg.presets import get_preset
-from refseg.training.settings import with_settings
+from refseg.training.settings import own_steps, with_settings
 
 
 def test_settings_reach_into_model_input_and_recipe():
@@ -17,6 +17,17 @@ def test_settings_reach_into_model_input_and_recipe():
     assert isinstance(changed.model.cmic.weight, float)
     assert changed.model.bert == preset.model.bert and changed.name == preset.name
     assert with_settings(preset, []) == preset
+
+
+def test_other_data_get_as_many_epochs_as_the_papers():
+    lgformer, small = get_preset("lgformer"), with_settings(get_preset("lgformer"), ["recipe.images_per_batch=8"])
+    assert own_steps(lgformer, 42404) == lgformer.recipe.steps == 40 * 1325
+    assert own_steps(lgformer, 100) == 40 * 3 and own_steps(lgformer, 31) == 40  # whole batches, and one at least
+    assert own_steps(small, 100) == 40 * 12
+    assert own_steps(get_preset("eavl/rn50"), 6400) == 50 * 100
+    assert own_steps(lgformer, None) == 40 * 1325  # data without an end
+    assert own_steps(with_settings(lgformer, ["recipe.steps=7"]), 100) == 7  # what is said counts
+    assert own_steps(get_preset("lgformer-shapes"), 100) == 6500  # its steps are ours
 
 
 @pytest.mark.parametrize(

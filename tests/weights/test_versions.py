@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from refseg.predictor import Predictor
 from refseg.presets import get_preset
+from refseg.presets.base import shapes_tokenizer
 from refseg.training.checkpoint import Checkpoint, RunState, load_checkpoint, save_checkpoint
 from refseg.training.loop import describe
 from refseg.weights.folders import PACKAGED
@@ -24,18 +25,19 @@ from refseg.weights.versions import upgraded_config
 
 FOLDER = Path(__file__).parent / "format1"
 SCENE = Path(__file__).parents[2] / "examples" / "scene.png"
-# The models that shipped in format 1: their config, the names and shapes of their tensors, and what the version that
-# wrote them answered about the scene with the weights that `filled` gives (every 24th pixel of the logits).
+# Models of format 1, those that shipped and a tiny one of every method as printed then: their config, the names and
+# shapes of their tensors, and what the version that wrote them answered about the scene with the weights that `filled`
+# gives (every 24th pixel of the logits).
 MODELS = sorted(path.stem for path in FOLDER.glob("*.json"))
 OLD_FIELDS = {"lgformer": {"generator": "prototype"}, "alignformer": {"generator": "decoder"}, "lavt": {}}
 OLD_TENSORS = {"alignformer": ("generator.", "decoder.")}
 
 
-def filled(name: str, kind: str, shape: list[int]) -> np.ndarray:
+def filled(name: str, kind: str, shape: list[int], scale: float = 0.08) -> np.ndarray:
     """A tensor that its name decides."""
     if kind.startswith("I"):
         return np.zeros(shape, np.int64)
-    drawn = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape) * 0.08
+    drawn = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape) * scale
     positive = name.endswith(("running_var", "norm.weight", "LayerNorm.weight"))
     return (1 + abs(drawn) if positive else drawn).astype(np.float16)
 
@@ -45,10 +47,11 @@ def format_1(name: str, folder: Path) -> dict:
     known = json.loads((FOLDER / f"{name}.json").read_text())
     folder.mkdir()
     weights = folder / "model.safetensors"
-    save_file({key: filled(key, *about) for key, about in known["tensors"].items()}, weights)
+    scale = known.get("scale", 0.08)
+    save_file({key: filled(key, *about, scale) for key, about in known["tensors"].items()}, weights)
     config = known["config"] | {"sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
     (folder / "config.json").write_text(json.dumps(config))
-    shutil.copy(PACKAGED / name / "tokenizer.json", folder)
+    shapes_tokenizer().save(folder / "tokenizer.json")
     return known
 
 
@@ -73,7 +76,8 @@ def test_every_stored_bit_has_its_place(name, tmp_path):
     start, old = OLD_TENSORS.get(known["config"]["method"], ("", ""))
     for key, tensor in own.items():
         before = old + key.removeprefix(start) if start and key.startswith(start) else key
-        assert torch.equal(tensor, torch.from_numpy(filled(before, *known["tensors"][before])).to(tensor.dtype)), key
+        stored = filled(before, *known["tensors"][before], known.get("scale", 0.08))
+        assert torch.equal(tensor, torch.from_numpy(stored).to(tensor.dtype)), key
     assert len(own) == len(known["tensors"])
 
 
