@@ -9,6 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from refseg.data.formats.export import export_jsonl
+from refseg.data.shapes import RefShapes
 from refseg.weights.convert.lgformer import convert_lgformer
 from refseg.weights.store import load_model
 
@@ -170,12 +172,13 @@ def test_through_the_command_line_into_a_mask(numbers, encoders, tmp_path, monke
 
     from refseg.cli.main import main
 
-    def run(*arguments):
+    def run(*arguments, answer=True):
         monkeypatch.setattr(sys, "argv", ["refseg", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             main()
         assert not stopped.value.code
-        return json.loads(capsys.readouterr().out)
+        said = capsys.readouterr().out
+        return json.loads(said) if answer else None
 
     checkpoint, folder = published(numbers, tmp_path, img_size=64), tmp_path / "model"
     found = run("convert", "lgformer", checkpoint, folder, "--encoders", encoders, "--json")
@@ -188,3 +191,18 @@ def test_through_the_command_line_into_a_mask(numbers, encoders, tmp_path, monke
     assert answer["rle"]["size"] == [70, 90]
     report = run("eval", folder, "--limit", "4", "--json")
     assert report["expressions"] == 4
+    # On a data set of one's own: scored, and trained on.
+    own = export_jsonl([RefShapes("refshapes", split) for split in ("train", "val")], tmp_path / "own", limit=3).parent
+    report = run("eval", folder, "--data", own, "--split", "val", "--json")
+    assert report["expressions"] == sum(len(RefShapes("refshapes", "val").expressions(i)) for i in range(3))
+    stored = json.loads((folder / "config.json").read_text())
+    same = [word for key, value in stored["model"].items() for word in ("--set", f"model.{key}={json.dumps(value)}")]
+    small = ("--set", "input.size=[64, 64]", "--set", "recipe.images_per_batch=2", "--workers", 0, "--device", "cpu")
+    run("train", "lgformer-released", "--init", folder, "--data", own, "--steps", 1, "--out", tmp_path / "run", *same,
+        *small, answer=False)  # fmt: skip
+    trained, start = (load_model(str(path)).network.state_dict() for path in (tmp_path / "run" / "last", folder))
+    assert trained.keys() == start.keys()
+    words = "text_encoder.model.embeddings.word_embeddings.weight"  # of which the vocabulary spells the first ones
+    trained[words], start[words] = trained[words][: len(PIECES)], start[words][: len(PIECES)]
+    moved = [key for key, value in start.items() if not torch.equal(trained[key], value)]
+    assert moved and all((trained[key] - start[key]).abs().max() < 1e-3 for key in moved)  # one step from where it was
