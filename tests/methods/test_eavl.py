@@ -145,7 +145,8 @@ def test_the_neck_is_equations_2_to_6_and_both_necks_read_the_same_maps():
     for norm in (module for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)):
         norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2), norm.weight.data.uniform_(0.5, 2)
     seen = {}
-    network.scales.register_forward_hook(lambda *_: seen.update(clip=_[2][0]))
+    clip = tuple(torch.randn(2, c, h, h) for c, h in zip(network.scales.channels, (8, 4, 2), strict=True))
+    network.scales.register_forward_hook(lambda _, __, found: (clip, found[1]))
     pixels, tokens, mask, index, _ = some_input()
     text = network.encode_text(tokens, mask)
     network.neck.register_forward_hook(lambda *_: seen.update(fused=_[2]))
@@ -166,7 +167,7 @@ def test_the_neck_is_equations_2_to_6_and_both_necks_read_the_same_maps():
     def up(x):
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
-    v2, v3, v4 = (F.conv2d(x, weights[f"to_widths.{i}.weight"]) for i, x in enumerate(seen["clip"]))  # F_v2 to F_v4
+    v2, v3, v4 = (F.conv2d(x, weights[f"to_widths.{i}.weight"]) for i, x in enumerate(clip))  # F_v2 to F_v4
     v2 = v2.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))  # Avg, in front of W_v2
     for neck, expected in (("neck", seen["fused"]), ("dense_neck", seen["dense"])):
         gated = neck == "neck"

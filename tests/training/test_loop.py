@@ -16,7 +16,7 @@ from refseg.data.formats.export import export_jsonl
 from refseg.data.shapes import RefShapes
 from refseg.presets import get_preset
 from refseg.presets.base import override
-from refseg.training import loop
+from refseg.training import engine, loop
 from refseg.training.checkpoint import checkpoints, load_checkpoint
 from refseg.training.config import Run
 from refseg.training.interrupt import Interrupt
@@ -131,7 +131,7 @@ def test_what_is_not_finite_stops_the_run_names_the_expressions_and_leaves_the_m
     """Running means and random numbers too are those of before the step: the run goes on as if nothing had been."""
     run = replace(run, preset=replace(tiny("lavt-shapes"), recipe=run.preset.recipe))  # has batch norms
     expected = weights(train(replace(run, out=run.out.with_name("whole"))))
-    original, poison = loop.take_step, [3]
+    original, poison = engine.take_step, [3]
 
     def poisoned(trainee, optimiser, scaler, parts, *rest):
         if optimiser.param_groups[0]["lr"] == run.preset.recipe.lr * rate_at(3, 6, run.preset.recipe) and poison:
@@ -142,7 +142,7 @@ def test_what_is_not_finite_stops_the_run_names_the_expressions_and_leaves_the_m
                 next(iter(trainee.parameters())).register_hook(lambda gradient: gradient * float("inf"))
         return original(trainee, optimiser, scaler, parts, *rest)
 
-    monkeypatch.setattr(loop, "take_step", poisoned)
+    monkeypatch.setattr(engine, "take_step", poisoned)
     with pytest.raises(
         FloatingPointError, match=f"step 3: {where} (nan|inf) on refshapes-train-000006.*; a checkpoint"
     ):

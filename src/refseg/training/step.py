@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class Trainee(nn.Module):
         return network.loss(Output(output.logits.float(), aux), batch.targets)
 
 
-def leaves_out(trainee: Trainee, batch: Batch) -> bool:
+def leaves_out(trainee: nn.Module, batch: Any) -> bool:
     """Whether a trainable parameter has no part in the loss; of those the processes must not wait for a gradient."""
     loss = sum(trainee(batch).values())
     assert isinstance(loss, Tensor)
@@ -59,7 +59,7 @@ def take_step(
     trainee: nn.Module,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    parts: Sequence[Batch],
+    parts: Sequence[Any],
     clip: float,
     team: Processes,
 ) -> dict[str, float]:
