@@ -106,6 +106,13 @@ def test_bfloat16_is_normalised_in_float32():
         torch.testing.assert_close(norm(x).float(), exact, rtol=1e-2, atol=1e-2)
 
 
+def test_a_double_network_is_computed_in_double():
+    norm, x = SwitchNorm2d(2).double().train(), torch.randn(2, 2, 8, 8, dtype=torch.float64)
+    moved = norm(x + 1e6)  # what float32 could not tell apart
+    torch.testing.assert_close(moved, SwitchNorm2d(2).double().train()(x), rtol=1e-6, atol=1e-6)
+    assert moved.dtype == norm.running_mean.dtype == torch.float64
+
+
 def test_a_single_pixel_has_no_variance():
     with pytest.raises(ValueError, match="at least 2 pixels"):
         SwitchNorm2d(3)(torch.randn(2, 3, 1, 1))

@@ -275,6 +275,12 @@ def test_what_cannot_be_built_is_refused():
         override(get_preset("eavl/vit-b16").model, {"pool_residual": True})
 
 
+def test_the_decoder_is_a_standard_one():
+    layers = tiny_network("eavl").decoder.layers
+    norms = [sum(isinstance(module, torch.nn.LayerNorm) for module in layer.modules()) for layer in layers]
+    assert norms == [3, 3]  # in front of self-attention, attention to the queries and feed-forward network
+
+
 def test_paper_size_has_the_papers_numbers():
     preset = get_preset("eavl")
     assert preset.model.vision.channels == (256, 512, 1024, 2048) and preset.model.vision.layers == (3, 4, 23, 3)

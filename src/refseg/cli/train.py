@@ -101,7 +101,7 @@ def train(
     from refseg.training.settings import with_settings
 
     chosen = with_settings(get_preset(preset), change or [])
-    how = _precision(precision)
+    how = checked_precision(precision)
     if plan:
         from refseg.data.mixture import open_training
         from refseg.training.plan import plan_report, plan_table
@@ -162,7 +162,7 @@ def _resume(context: typer.Context, out: Path) -> None:
     if "overlap" in changes:
         checked_overlap(changes["overlap"])
     if "precision" in changes:
-        changes["precision"] = _precision(changes["precision"])
+        changes["precision"] = checked_precision(changes["precision"])
     if "steps" in changes:
         changes.setdefault("epochs", None)
     if "epochs" in changes:
@@ -189,7 +189,7 @@ def _go(run: Any, resume: bool) -> None:
             typer.echo(f"trained; the weights are in {out / 'best'} and {out / 'last'}")
 
 
-def _precision(name: str | None) -> Any:
+def checked_precision(name: str | None) -> Any:
     """What is asked for, or what `accelerate launch --mixed_precision` put into the environment."""
     chosen = name or os.environ.get("ACCELERATE_MIXED_PRECISION", "no").replace("no", "fp32")
     if chosen not in ("fp32", "bf16", "fp16"):

@@ -115,8 +115,13 @@ class Engine(Generic[Result]):
                 f"--set recipe.warmup={self.state.steps // 10} is a tenth of it")  # fmt: skip
 
     def _score(self) -> dict[str, Any]:
-        """The scores of what is trained, of all processes together; one of them is the recipe's `select`."""
+        """The scores of what is trained, of all processes together, `_select` among them."""
         raise NotImplementedError
+
+    @property
+    def _select(self) -> str:
+        """The score that decides what is kept as the best."""
+        return self.run.preset.recipe.select
 
     def _write(self, folder: Path) -> None:
         """Writes what is trained, as it is now."""
@@ -238,7 +243,7 @@ class Engine(Generic[Result]):
 
     def _evaluate(self) -> None:
         """Scores what is trained, and keeps it."""
-        run, team, select = self.run, self.team, self.run.preset.recipe.select
+        run, team, select = self.run, self.team, self._select
         team.agree(self._kept())
         summary = self._score()
         self._log(val=summary)

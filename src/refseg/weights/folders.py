@@ -8,8 +8,20 @@ from refseg.files import first_line
 from refseg.presets import preset_table
 
 PACKAGED = Path(__file__).parents[1] / "packaged"
+# What the compact versions' encoders start from, and `refseg pretrain` makes.
+ENCODERS = ("swin-shapes", "bert-shapes", "clip-shapes", "clip-vit-shapes")
 DEFAULT_MODEL = "lgformer-shapes"
 ACCEPTED = "a packaged model ({}), the folder of a model or of a run, or user/name on the Hugging Face hub"
+
+
+def check_encoders(name: str) -> None:
+    """Refuses pretrained encoders of an unknown name.
+
+    Raises:
+        ValueError: There are none; names those there are.
+    """
+    if name not in ENCODERS:
+        raise ValueError(f"encoders {name!r}: unknown; accepted are {', '.join(ENCODERS)}")
 
 
 def packaged_models() -> list[str]:
