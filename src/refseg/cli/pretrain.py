@@ -38,8 +38,8 @@ def pretrain(
 ) -> None:
     """Pretrain the encoders of the compact versions on RefShapes, without its questions.
 
-    Image towers learn what every pixel shows, BERT finds hidden words, and CLIP's two towers also learn which description
-    fits which object. OUT/best and OUT/last are what `train --encoders` reads in a folder named like ENCODERS.
+    Image towers learn what every pixel shows, BERT finds hidden words, and CLIP's two towers also learn which
+    description fits which object. OUT/best and OUT/last are what `train --encoders DIR` reads in DIR/ENCODERS.
     """
     check_encoders(encoders)
     from refseg.training.config import Run

@@ -66,14 +66,14 @@ class Encoders:
         bert: Hub id of the BERT checkpoint and its tokenizer.
         clip: Hub id of the CLIP checkpoint with both towers.
         clip_tokenizer: Hub id of a repository with CLIP's tokenizer, for checkpoints that come without one.
-        packaged: Name of a packaged model whose Swin and BERT a compact version starts from.
+        packaged: Names of the packaged encoders, or of a packaged model, whose towers a compact version starts from.
     """
 
     swin: str = ""
     bert: str = ""
     clip: str = ""
     clip_tokenizer: str = ""
-    packaged: str = ""
+    packaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ def compact_preset(method: str, model: Any, note: str, start: str = "") -> Prese
             model that learns from scratch.
     """
     source = f"{method}, small widths, on RefShapes"
-    encoders = Encoders(packaged=start) if start else None
+    encoders = Encoders(packaged=(start,)) if start else None
     return Preset(f"{method}-shapes", method, model, COMPACT_INPUT, COMPACT_RECIPE, encoders, source, note=note)
 
 

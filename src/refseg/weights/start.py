@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refseg.encoders.clip import ClipResNet
+from refseg.encoders.clip import ClipResNet, ClipResNetConfig
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.methods import METHODS
 from refseg.presets.base import Preset, compact_tokenizer, with_vocabulary
@@ -93,9 +93,8 @@ def fresh_start(preset: Preset, seed: int, encoders: Path | None, texts: Sequenc
         ValueError: Weights are missing or do not fit.
     """
     model = seeded(preset, seed, encoders, texts if preset.own_words else ())
-    start = preset.encoders
-    names = ", ".join(name for name in vars(start).values() if name) if start else ""
-    return Start(model, f"encoders of {names}" if names else "trained from scratch")
+    names = _names(preset, encoders)
+    return Start(model, f"encoders of {', '.join(names)}" if names else "trained from scratch")
 
 
 def start_from(preset: Preset, seed: int, name: str, texts: Sequence[str]) -> Start:
@@ -152,10 +151,11 @@ def build(preset: Preset, encoders: Path | None = None, texts: Sequence[str] = (
     kind: Any = METHODS[preset.method][0]
     found = preset.encoders
     if found is None or found.packaged:
+        folders = [find_pretrained(name, encoders) for name in _names(preset, encoders)]
         tokenizer = compact_tokenizer(preset, texts)
         network = kind(with_vocabulary(preset, tokenizer).model)
-        if found is not None:
-            load_packaged(network, tokenizer, found.packaged)
+        for folder in folders:
+            load_pretrained(network, tokenizer, folder)
     elif found.clip:  # whatever is missing is found before the network is built
         clip = find_clip(found.clip, encoders)
         tokenizer = load_tokenizer(find_clip_tokenizer(found, clip, encoders))
@@ -189,19 +189,61 @@ def bare(preset: Preset, tokenizer: Tokenizer) -> Model:
     return Model(preset.name, preset.method, network, preset.input, tokenizer, {})
 
 
-def load_packaged(network: Any, tokenizer: Tokenizer, name: str) -> None:
-    """Loads Swin and BERT of a packaged model into a network of the same kind; words it does not know keep their start.
+def _names(preset: Preset, encoders: Path | None) -> list[str]:
+    """What a preset's encoders start from: those of its kind in a folder that is given, or what it names itself."""
+    start = preset.encoders
+    if start is not None and not start.packaged:
+        return [name for name in vars(start).values() if name]
+    if encoders is not None:
+        return list(_family(preset))
+    return [] if start is None else list(start.packaged)
+
+
+def _family(preset: Preset) -> tuple[str, ...]:
+    """The pretrained encoders of a compact version."""
+    if hasattr(preset.model, "swin"):
+        return "swin-shapes", "bert-shapes"
+    return ("clip-shapes",) if isinstance(preset.model.vision, ClipResNetConfig) else ("clip-vit-shapes",)
+
+
+def find_pretrained(name: str, folder: Path | None) -> Path:
+    """The folder of pretrained compact encoders, or of a packaged model that has such.
+
+    Args:
+        name: One of `refseg.weights.folders.ENCODERS`, or a packaged model.
+        folder: Where they are; None for those that ship.
+
+    Raises:
+        ValueError: The folder does not hold them.
+    """
+    if folder is None:
+        encoders = PACKAGED / "encoders" / name
+        return encoders if encoders.is_dir() else PACKAGED / name
+    if not (folder / name / "model.safetensors").is_file():
+        raise ValueError(f"--encoders {folder}: holds no {name}/model.safetensors; what `refseg pretrain {name}` wrote "
+                         f"into best or last is accepted in a folder {name}")  # fmt: skip
+    return folder / name
+
+
+def load_pretrained(network: Any, tokenizer: Tokenizer, folder: Path) -> None:
+    """Loads the towers of a folder into a network of the same kind; words they do not know keep their start.
 
     Raises:
         ValueError: They have another shape there.
     """
-    tensors = read_tensors(PACKAGED / name / "model.safetensors")
-    theirs = Tokenizer.from_file(PACKAGED / name / "tokenizer.json")
-    words = next(key for key in WORD_EMBEDDINGS if key in tensors)
-    tensors[words], _ = match_words(network.state_dict()[words], tokenizer, tensors[words], theirs)
-    for part, module in (("encoder.swin.", network.encoder.swin), ("text_encoder.", network.text_encoder)):
+    tensors = read_tensors(folder / "model.safetensors")
+    words = next((key for key in WORD_EMBEDDINGS if key in tensors), None)
+    if words is not None:
+        theirs = Tokenizer.from_file(folder / "tokenizer.json")
+        tensors[words], _ = match_words(network.state_dict()[words], tokenizer, tensors[words], theirs)
+    vision = "encoder.swin." if hasattr(network.encoder, "swin") else "encoder."
+    towers = {vision: getattr(network.encoder, "swin", network.encoder), "text_encoder.": network.text_encoder}
+    for part, module in towers.items():
         kept = {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
-        load_strictly(module, kept, f"{part[:-1]} of {name}")
+        if getattr(module, "attnpool", True) is None:  # a method that does not read the pool does not build it
+            kept = {k: v for k, v in kept.items() if not k.startswith("attnpool.")}
+        if kept:
+            load_strictly(module, kept, f"{part[:-1]} of {folder.name}")
 
 
 def match_words(own: Tensor, tokenizer: Tokenizer, given: Tensor, theirs: Tokenizer) -> tuple[Tensor, int]:
