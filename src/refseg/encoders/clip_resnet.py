@@ -7,6 +7,7 @@ OpenAI's checkpoints (below their `visual.`), so these load unchanged.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isqrt
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +82,16 @@ class Bottleneck(nn.Module):
         return F.relu(y + self.downsample(self.pool(x)))
 
 
+def positions_for(table: Tensor, size: tuple[int, int]) -> Tensor:
+    """A table of places (1 + grid * grid, C), the mean's first, for a map of `size`: resized bicubically."""
+    side = isqrt(len(table) - 1)
+    if size == (side, side):
+        return table
+    grid = table[1:].unflatten(0, (side, side)).permute(2, 0, 1)[None]  # (1, C, grid, grid)
+    grid = F.interpolate(grid, size, mode="bicubic", align_corners=False)
+    return torch.cat([table[:1], grid[0].flatten(1).T])
+
+
 class AttentionPool(nn.Module):
     """Self-attention of the last map and its mean, with one learned vector per position.
 
@@ -100,13 +111,8 @@ class AttentionPool(nn.Module):
         self.c_proj = nn.Linear(dim, joint)
 
     def positions(self, size: tuple[int, int]) -> Tensor:
-        """(1 + P, C): the mean's row, then the grid's, resized bicubically to a map of another `size`."""
-        mean, grid = self.positional_embedding[:1], self.positional_embedding[1:]
-        if size == (self.grid, self.grid):
-            return self.positional_embedding
-        grid = grid.unflatten(0, (self.grid, self.grid)).permute(2, 0, 1)[None]  # (1, C, grid, grid)
-        grid = F.interpolate(grid, size, mode="bicubic", align_corners=False)
-        return torch.cat([mean, grid[0].flatten(1).T])
+        """(1 + P, C): the mean's row, then the grid's, for a map of another `size`."""
+        return positions_for(self.positional_embedding, size)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) to the answers at every pixel (B, J, H, W) and for the mean (B, J); nothing is normalised."""

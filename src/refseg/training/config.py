@@ -13,6 +13,7 @@ from refseg.files import first_line
 from refseg.presets import get_preset
 from refseg.presets.base import Preset
 from refseg.training.step import Precision
+from refseg.weights.folders import ENCODERS
 from refseg.weights.store import config_from_dict
 from refseg.weights.versions import FORMAT, check_format, upgraded_config
 
@@ -100,6 +101,8 @@ def read_run(out: Path) -> Run:
     try:
         told = dict(as_record(json.loads(file.read_text(encoding="utf-8")), "the file"))
         version, stored = check_format(told.pop("format")), dict(as_record(told.pop("preset"), "preset"))
+        if stored["name"] in ENCODERS:
+            raise ValueError(f"a pretraining; `refseg pretrain {stored['name']} --resume` goes on with it")
         base = get_preset(stored["name"])
         stored["model"] = upgraded_config(version, base.method, as_record(stored["model"], "model"))
         parts = {name: config_from_dict(type(getattr(base, name)), stored[name], name) for name in _PARTS}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from refseg.encoders.clip import ClipResNet, ClipResNetConfig
+from refseg.encoders.clip_resnet import positions_for
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.methods import METHODS
 from refseg.presets.base import Preset, compact_tokenizer, with_vocabulary
@@ -233,7 +234,7 @@ def load_pretrained(network: Any, tokenizer: Tokenizer, folder: Path) -> None:
     """
     tensors = read_tensors(folder / "model.safetensors")
     words = next((key for key in WORD_EMBEDDINGS if key in tensors), None)
-    if words is not None:
+    if words is not None and tensors[words].shape[1:] == network.state_dict()[words].shape[1:]:
         theirs = Tokenizer.from_file(folder / "tokenizer.json")
         tensors[words], _ = match_words(network.state_dict()[words], tokenizer, tensors[words], theirs)
     vision = "encoder.swin." if hasattr(network.encoder, "swin") else "encoder."
@@ -242,6 +243,9 @@ def load_pretrained(network: Any, tokenizer: Tokenizer, folder: Path) -> None:
         kept = {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
         if getattr(module, "attnpool", True) is None:  # a method that does not read the pool does not build it
             kept = {k: v for k, v in kept.items() if not k.startswith("attnpool.")}
+        places = "attnpool.positional_embedding"
+        if places in kept:  # it may have seen pictures of another size
+            kept[places] = positions_for(kept[places].float(), (module.attnpool.grid, module.attnpool.grid))
         if kept:
             load_strictly(module, kept, f"{part[:-1]} of {folder.name}")
 

@@ -179,6 +179,9 @@ def load_model(name: str) -> Model:
                              "model.safetensors and tokenizer.json")  # fmt: skip
     try:
         config = as_record(json.loads(config_file.read_text(encoding="utf-8")), "the file")
+        if "encoders" in config:
+            raise ValueError(f"these are pretrained encoders, {config['encoders']}; `refseg train PRESET --encoders` "
+                             "makes a model of them")  # fmt: skip
         version, method = check_format(config["format"]), config["method"]
         if method not in METHODS:
             raise ValueError(f"method {method!r} is unknown; known are {', '.join(METHODS)}")
