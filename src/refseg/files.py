@@ -10,6 +10,8 @@ from pathlib import Path
 
 def first_line(error: BaseException) -> str:
     """What an error says, in one line; its class where it says nothing."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 

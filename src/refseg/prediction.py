@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +68,11 @@ class Prediction:
         Raises:
             ValueError: The threshold is not between 0 and 1, or the model gave no log-odds.
         """
-        if not (isinstance(threshold, int | float) and 0 < threshold < 1):
+        if not (isinstance(threshold, Real) and 0 < threshold < 1):
             raise ValueError(f"threshold {threshold!r}: a probability between 0 and 1 is accepted")
         if self.logits is None:
             raise ValueError(f"threshold {threshold}: this model gives a mask without log-odds, so it has no other one")
+        threshold = float(threshold)
         mask = self.logits > math.log(threshold / (1 - threshold))
         return replace(self, mask=mask, score=mean_probability(self.logits, mask), threshold=float(threshold))
 

@@ -47,7 +47,7 @@ class Predictor:
         return f"Predictor({self.model.name!r}, {about})"
 
     @classmethod
-    def from_pretrained(cls, name: str = DEFAULT_MODEL, device: str | torch.device | None = None) -> Predictor:
+    def from_pretrained(cls, name: str | Path = DEFAULT_MODEL, device: str | torch.device | None = None) -> Predictor:
         """Loads a packaged model, a model folder, or `user/name` from the Hugging Face hub.
 
         Raises:
@@ -110,12 +110,16 @@ class Predictor:
         Raises:
             ValueError: There are not as many of both, an image cannot be read, or an expression is empty.
         """
+        images = list(images)
         if isinstance(expressions, str) or len(images) != len(expressions):
             given = "one expression" if isinstance(expressions, str) else f"expressions for {len(expressions)}"
             raise ValueError(f"{len(images)} images and {given}: for every image an expression, or a list of them, is "
                              "accepted")  # fmt: skip
-        if images_at_once < 1:
+        if type(images_at_once) is not int or images_at_once < 1:
             raise ValueError(f"{images_at_once} images at once: 1 or more is accepted")
+        for texts in expressions:
+            if not isinstance(texts, Sequence):
+                raise ValueError(f"expressions {texts!r}: one expression, or a list of them, is accepted for an image")
         asked = [[texts] if isinstance(texts, str) else list(texts) for texts in expressions]
         for text in (text for texts in asked for text in texts):
             check_expression(text)
@@ -197,7 +201,7 @@ def pick_device(name: str | torch.device | None) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise ValueError(f"device {str(name)!r}: not available; cpu, cuda, cuda:N or mps is accepted") from error
     return device
 

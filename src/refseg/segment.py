@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,15 +15,17 @@ import numpy as np
 from PIL import Image
 
 from refseg.data.expressions import check_expression
+from refseg.data.formats.fields import parse_json, read_text
 from refseg.data.formats.images import read_image
 from refseg.data.formats.rle import encode_rle
-from refseg.files import write_beside
+from refseg.files import hash_of, write_beside
 from refseg.prediction import Prediction
 
 if TYPE_CHECKING:
     from refseg.predictor import Predictor
 
 
+OWN = re.compile(r".+\.\d+\.(mask|overlay)\.png")  # what this command writes
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # what is taken of a folder
 
 
@@ -146,6 +149,8 @@ def read_list(path: Path, images: Path | None = None) -> list[Task]:
                 check_expression(text)
             except ValueError as error:
                 raise ValueError(f"{path} line {line}: {error}") from error
+        if "\0" in row["image"] or any("\ud800" <= sign <= "\udfff" for sign in row["image"]):
+            raise ValueError(f"{path} line {line}: image {row['image']!r}; the name of a file is accepted")
         image = (path.parent if images is None else images) / row["image"]
         numbers = tuple(range(used[image.stem] + 1, used[image.stem] + len(texts) + 1))
         used[image.stem] += len(texts)
@@ -156,30 +161,29 @@ def read_list(path: Path, images: Path | None = None) -> list[Task]:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error.reason})") from error
-    for number, text in enumerate(lines, start=1):
+    for number, text in enumerate(read_text(path).split("\n"), start=1):
         if not text.strip():
             yield None
             continue
-        try:
-            row = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} line {number}: not JSON ({error.msg})") from error
+        row = parse_json(text, f"{path} line {number}")
         if not isinstance(row, dict):
             raise ValueError(f"{path} line {number}: {text[:60]!r}; an object with image and expression is accepted")
         yield row
 
 
 def folder_tasks(folder: Path, expressions: tuple[str, ...]) -> list[Task]:
-    """The images of a folder, by name, each with all expressions; files that are no images by their name are left out.
+    """The images of a folder, by name, each with all expressions.
+
+    Left out are files that are no images by their name, and masks and overlays that this command wrote.
 
     Raises:
         ValueError: There is none.
     """
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES and file.is_file())
+    files = sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in IMAGES and not OWN.fullmatch(file.name) and file.is_file()
+    )
     if not files:
         raise ValueError(f"{folder}: holds no images; {', '.join(IMAGES)} are accepted")
     used: Counter[str] = Counter()
@@ -192,16 +196,23 @@ def folder_tasks(folder: Path, expressions: tuple[str, ...]) -> list[Task]:
 
 
 def segment_list(
-    predictor: Predictor, tasks: list[Task], out: Path, how: Writing = Writing()
+    predictor: Predictor, tasks: list[Task], out: Path, how: Writing = Writing(), again: bool = False
 ) -> Iterator[tuple[list[dict[str, Any]], str]]:
     """Works through a list; what an earlier run has done is taken from its `segments.jsonl`.
+
+    Args:
+        predictor: Who answers.
+        tasks: The list.
+        out: Folder of the files and the log.
+        how: Where masks begin, and which files are written.
+        again: Whether everything is done again, and only written down.
 
     Yields:
         Per task the results and an empty string, or no results and what was wrong with the image.
     """
     log = out / "segments.jsonl"
-    weights = predictor.model.sha256  # a name may stand for other weights the next time
-    done = _done(log, weights, how)
+    weights = predictor.model.identity  # a name may stand for another model the next time
+    done = {} if again else _done(log, weights, how)
     if log.is_file() and not log.read_bytes().endswith(b"\n"):  # an earlier run was stopped in the middle of a line
         with log.open("a", encoding="utf-8") as file:
             file.write("\n")
@@ -221,16 +232,30 @@ def segment_list(
         with log.open("a", encoding="utf-8") as file:
             for result, number in zip(results, task.numbers, strict=True):
                 made = {"model": weights, "version": version, "number": number, "threshold": how.threshold}
+                made["files"] = [hash_of(Path(file)) for file in _files(result)]
                 entry = made | result
                 file.write(json.dumps(entry) + "\n")
         yield results, ""
+
+
+def _files(result: dict[str, Any]) -> list[str]:
+    """The files of a result."""
+    return [result["mask"], *([result["overlay"]] if result["overlay"] is not None else [])]
+
+
+def _unchanged(entry: dict[str, Any], hashes: list[str]) -> bool:
+    """Whether the files of a result are still what was written."""
+    files = [Path(file) for file in _files(entry)]
+    return len(files) == len(hashes) and all(
+        file.is_file() and hash_of(file) == stated for file, stated in zip(files, hashes, strict=True)
+    )
 
 
 def _version(image: Path) -> str:
     """Changes when the file does; empty for a file that is not there."""
     try:
         state = image.stat()
-    except OSError:
+    except (OSError, ValueError):
         return ""
     return f"{state.st_size}-{state.st_mtime_ns}"
 
@@ -247,7 +272,7 @@ def _done(log: Path, weights: str, how: Writing) -> dict[tuple[str, str, str, in
         try:
             entry = json.loads(text)
             made = {name: entry.pop(name) for name in ("model", "version", "number")}
-            made["threshold"] = entry.pop("threshold", 0.5)
+            made["threshold"], made["files"] = entry.pop("threshold", 0.5), entry.pop("files", [])
             last[entry["mask"]] = made, entry
         except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
             continue
@@ -256,7 +281,6 @@ def _done(log: Path, weights: str, how: Writing) -> dict[tuple[str, str, str, in
         with suppress(KeyError, TypeError):
             fits = made["model"] == weights and made["threshold"] == how.threshold
             fits &= (entry["overlay"] is not None) == how.overlays
-            files = [entry["mask"], *([entry["overlay"]] if how.overlays else [])]
-            if fits and all(Path(file).is_file() for file in files):
+            if fits and _unchanged(entry, made["files"]):
                 found[entry["image"], made["version"], entry["expression"], made["number"]] = entry
     return found

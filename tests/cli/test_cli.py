@@ -24,7 +24,8 @@ def test_segment_writes_a_mask_and_an_overlay_per_expression(refseg, model, phot
     code, said, _ = refseg("segment", photo, "the red circle", "left one", "--model", model, "--out", out)
     assert code == 0 and said.count("\n") == 2
     assert sorted(path.name for path in out.iterdir()) == [
-        "photo.1.mask.png", "photo.1.overlay.png", "photo.2.mask.png", "photo.2.overlay.png"]  # fmt: skip
+        "photo.1.mask.png", "photo.1.overlay.png", "photo.2.mask.png", "photo.2.overlay.png", "segments.jsonl",
+    ]  # fmt: skip
     mask = np.asarray(Image.open(out / "photo.1.mask.png"))
     assert mask.shape == (60, 90) and set(np.unique(mask)) <= {0, 255}
     with Image.open(out / "photo.1.overlay.png") as overlay:
@@ -295,18 +296,18 @@ def test_train_resume_eval_and_segment_fit_together(refseg, photo, tmp_path, mon
     out = tmp_path / "run"
     arguments = ("train", "lgformer-shapes", "--out", out, "--steps", 2, "--save-every", 9, "--eval-every", 9,
                  "--eval-limit", 2, "--workers", 0, "--device", "cpu")  # fmt: skip
-    from refseg.training import loop
+    from refseg.training import engine
 
-    step = loop.take_step
+    step = engine.take_step
 
     def interrupted(*given):  # Ctrl-C during the first step
         os.kill(os.getpid(), signal.SIGINT)
         return step(*given)
 
-    monkeypatch.setattr(loop, "take_step", interrupted)
+    monkeypatch.setattr(engine, "take_step", interrupted)
     code, _, err = refseg(*arguments)
     assert code == 130 and "interrupted" in err and list((out / "checkpoints").iterdir())
-    monkeypatch.setattr(loop, "take_step", step)
+    monkeypatch.setattr(engine, "take_step", step)
     code, _, err = refseg(*arguments)
     assert code == 2 and "holds a run already" in err
     code, said, _ = refseg(*arguments, "--resume")

@@ -56,8 +56,10 @@ def _hint(said: str) -> str:
 
 def main() -> None:
     """Runs the command line; an error is one line on stderr and exit code 2, or a traceback with --debug."""
-    debug = "--debug" in sys.argv[1:]
-    sys.argv = [argument for argument in sys.argv if argument != "--debug"]  # it may stand anywhere
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    debug = "--debug" in sys.argv[1:end]
+    # It may stand anywhere in front of what is no option any more.
+    sys.argv = [argument for argument in sys.argv[:end] if argument != "--debug"] + sys.argv[end:]
     warnings.showwarning = lambda message, *_args, **_kwargs: complain(f"warning: {message}")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     stopped = ""

@@ -41,8 +41,7 @@ def segment(
     """
     from refseg.data.expressions import check_expression
     from refseg.data.formats.images import read_image
-    from refseg.files import prepare_folder
-    from refseg.segment import Writing, folder_tasks, read_list, segment_image
+    from refseg.segment import IMAGES, Task, Writing, folder_tasks, read_list
 
     how = Writing(threshold, not masks_only)
     given = arguments or []
@@ -58,25 +57,32 @@ def segment(
     texts = tuple(given[1:])
     for text in texts:
         check_expression(text)
-        if len(text) < 256 and Path(text).is_file():  # a shell's *.jpg; no name of a file is longer
+        named = os.sep in text or Path(text).suffix.lower() in IMAGES
+        if named and os.path.isfile(text):  # a shell's *.jpg
             raise ValueError(f"expression {text!r}: is a file; one image and expressions are accepted, a folder of "
                              "images and expressions, or --list FILE")  # fmt: skip
+    if not given[0]:
+        raise ValueError("image '': an image or a folder of images is accepted")
     image = Path(given[0])
     if os.path.isdir(image):  # unlike Path, it admits names that are too long
         _segment_all(folder_tasks(image, texts)[:limit], str(image), model, device, out, how, as_json)
         return
-    pixels = read_image(image)  # a bad image is said before the model is loaded
-    predictor = load_predictor(model, device)
-    prepare_folder(out)
-    results = segment_image(predictor, image, pixels, texts, tuple(range(1, len(given))), out, how)
-    if as_json:
-        typer.echo(json.dumps(results))
-    else:
-        _print_segments(results)
+    if limit is not None:
+        raise ValueError(f"--limit {limit} with one image: with a list or a folder it is accepted")
+    read_image(image)  # a bad image is said before the model is loaded
+    task = Task(image, texts, tuple(range(1, len(given))), 1)
+    _segment_all([task], str(image), model, device, out, how, as_json, again=True)
 
 
 def _segment_all(
-    tasks: list[Task], source: str, model: str, device: str | None, out: Path, how: Any, as_json: bool
+    tasks: list[Task],
+    source: str,
+    model: str,
+    device: str | None,
+    out: Path,
+    how: Any,
+    as_json: bool,
+    again: bool = False,
 ) -> None:
     """Works through a list or a folder; a bad image leaves its row out and gives exit code 2."""
     from refseg.files import prepare_folder
@@ -86,7 +92,7 @@ def _segment_all(
     prepare_folder(out)
     results: list[dict[str, Any]] = []
     problems = 0
-    for done, problem in segment_list(predictor, tasks, out, how):
+    for done, problem in segment_list(predictor, tasks, out, how, again):
         results += done
         if problem:
             problems += 1

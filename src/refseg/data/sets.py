@@ -28,12 +28,13 @@ def open_data(name: str, split: str, overlap: Overlap = "union", images: Path | 
             them.
         split: Name of the split, taken exactly.
         overlap: What becomes of pixels that several parts of a mask cover; see `refseg.data.formats.regions.rasterise`.
-        images: Folder of the images of a REFER or COCO file that are not in the usual place.
+        images: Folder of the images, where they are not in the usual place.
 
     Raises:
         ValueError: The name or the split is unknown, or a file is missing or malformed.
     """
     if name in SETS:
+        _no_photos(name, images)
         return RefShapes(name, split)
     source, title = find_data(name)
     splits = read_splits(source, images)
@@ -50,6 +51,7 @@ def open_splits(name: str, overlap: Overlap = "union", images: Path | None = Non
         ValueError: See `open_data`.
     """
     if name in SETS:
+        _no_photos(name, images)
         return {split: RefShapes(name, split) for split in SPLITS}
     source, title = find_data(name)
     return {
@@ -163,7 +165,17 @@ def read_splits(
             return read_refer(source, images, problems)
         if _is_coco(source):
             return read_coco(source.with_name("instances.json"), source, images, problems)
-        return read_jsonl(source, problems)
+        return read_jsonl(source, problems, images)
+
+
+def _no_photos(name: str, images: Path | None) -> None:
+    """Refuses a folder of images for a set that draws its own.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if images is not None:
+        raise ValueError(f"--images {images} with {name}: it draws its own; with a data set of photos it is accepted")
 
 
 @contextmanager

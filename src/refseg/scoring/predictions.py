@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,6 +47,7 @@ def make_header(
         "format": FORMAT,
         "model": model,
         "sha256": predictor.model.sha256,
+        "identity": predictor.model.identity,
         **data.as_dict(),
         "split": split,
         "words": words,
@@ -75,6 +75,8 @@ class PredictionWriter:
         self.beside = path.with_name(f".{path.name}.part")
         self._before: PredictionFile | None = None
         for there in (self.beside, path):
+            if there == self.beside and there.is_file() and _first(there) == header:
+                break
             if there.is_file() and asks_for_more(header, _first(there)):
                 _take_over(there, self.beside, header)
                 break
@@ -91,9 +93,20 @@ class PredictionWriter:
         return len(self._before.ids) if self._before else 0
 
     def known(self, question: Question) -> list[np.ndarray] | None:
-        """The masks of a question that an earlier run answered, else None."""
+        """The masks of a question that an earlier run answered, else None.
+
+        Raises:
+            ValueError: It answered other words, or about another image or reference, under the same identifiers.
+        """
         if self._before is None or not all(map(self._before.has, question.sent_ids)):
             return None
+        for number, text, sent_id in zip(question.numbers, question.texts, question.sent_ids, strict=True):
+            asked = self._before.row(sent_id).get("expression", text)
+            if asked != text:
+                raise ValueError(f"{self.path.parent}: its expression {sent_id!r} was {asked!r}, and the data now say "
+                                 f"{text!r}; a new folder is accepted")  # fmt: skip
+            # its image, its reference and the size of its mask
+            self._before.answer(question, number, self._before.config())
         return [self._before.mask(sent_id) for sent_id in question.sent_ids]
 
     def keep(self, question: Question, answer: Answer) -> None:
@@ -320,7 +333,8 @@ def _first(path: Path) -> dict[str, Any]:
 def _take_over(path: Path, beside: Path, header: dict[str, Any]) -> None:
     """Writes the whole lines of a file below another header, without its last image, which a limit may have cut."""
     with path.open("rb") as file:
-        lines = [(json.loads(text)["image_id"], text) for text in islice(file, 1, None) if text.endswith(b"\n")]
+        whole = [(n, text) for n, text in enumerate(file, start=1) if n > 1 and text.endswith(b"\n")]
+    lines = [(_parse(path, n, text).get("image_id"), text) for n, text in whole]
     last = lines[-1][0] if lines else None
     kept = [text for image_id, text in lines if image_id != last]
     write_beside(beside, lambda new: new.write_bytes(json.dumps(header).encode() + b"\n" + b"".join(kept)))

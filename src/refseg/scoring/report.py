@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from refseg import __version__
 from refseg.data.checks.identity import DataIdentity
-from refseg.data.formats.fields import as_list, as_record
+from refseg.data.formats.fields import as_list, as_record, parse_json, read_text
 from refseg.files import first_line
 from refseg.protocols import STANDARD, Protocol, protocol_from_dict
 from refseg.scoring.bootstrap import RESAMPLES, intervals
@@ -104,6 +103,25 @@ def _told(error: Exception) -> str:
     return f"{error.args[0]} is missing" if isinstance(error, KeyError) else first_line(error)
 
 
+def _checked(pair: Scored) -> Scored:
+    """A row of a report's results, if its numbers can be those of an expression.
+
+    Raises:
+        ValueError: They cannot.
+    """
+    counts = (pair.intersection, pair.predicted, pair.target, pair.words, pair.pixels)
+    fits = all(type(count) is int and count >= 0 for count in counts) and type(pair.index) is type(pair.number) is int
+    fits = fits and pair.intersection <= min(pair.predicted, pair.target)
+    fits = fits and (pair.rival is None or (isinstance(pair.rival, int | float) and 0 <= pair.rival <= 1))
+    fits = fits and (pair.same_category is None or type(pair.same_category) is int)
+    fits = (
+        fits and isinstance(pair.kind, str | None) and isinstance(pair.sent_id, str) and isinstance(pair.image_id, str)
+    )
+    if not fits:
+        raise ValueError(f"results of {str(pair.sent_id)[:40]!r}: no counts of pixels")
+    return pair
+
+
 def read_report(path: Path) -> tuple[dict[str, Any], Scores]:
     """Reads an evaluation's folder, or its report.json.
 
@@ -114,13 +132,13 @@ def read_report(path: Path) -> tuple[dict[str, Any], Scores]:
     if not file.is_file():
         raise ValueError(f"{path}: no report.json; a folder that `refseg eval --out` wrote is accepted")
     try:
-        stored = as_record(json.loads(file.read_text(encoding="utf-8")), "the file")
+        stored = as_record(parse_json(read_text(file), "the file"), "the file")
         report = {"overlap": "union", **stored}
         protocol: Protocol = protocol_from_dict(report["protocol_fields"])
         results = as_record(report["results"], "results")
         columns = as_list(results["columns"], "results.columns")
         rows = (as_list(row, "results.rows") for row in as_list(results["rows"], "results.rows"))
-        pairs = [Scored(**dict(zip(columns, row, strict=True))) for row in rows]
+        pairs = [_checked(Scored(**dict(zip(columns, row, strict=True)))) for row in rows]
         for name in ("model", "data", "split", "words", "limit"):
             report[name]
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from refseg.scoring.predictions import (
     read_header,
     score_predictions,
 )
-from refseg.scoring.report import Origin, make_report, with_results
+from refseg.scoring.report import Origin, make_report, read_report, with_results
 from refseg.scoring.report_page import make_page
 from refseg.scoring.saved_scores import SavedScores, score_saved
 from refseg.types import Sample, Samples
@@ -94,6 +94,7 @@ def evaluation_report(
     assert origin.identity is not None
     header = make_header(predictor, origin.model, origin.identity, origin.split, words, origin.limit, protocol)
     _refuse_other(out / "predictions.jsonl", header)
+    _refuse_report(out, origin, protocol)
     writer = PredictionWriter(out / "predictions.jsonl", header)
     saved = SavedScores(out / "scores", _scores_header(header, predictor.model.input)) if save_scores else None
 
@@ -112,6 +113,27 @@ def evaluation_report(
         writer.close()
     done = _Evaluation(origin, scores, took, predictor.model.input, PredictionFile(writer.path))
     return _reported(done, data, out)
+
+
+def _refuse_report(out: Path, origin: Origin, protocol: Protocol) -> None:
+    """Makes sure that the report of another evaluation, or a file that is none, is not replaced.
+
+    Raises:
+        ValueError: There is one.
+    """
+    file = out / "report.json"
+    if not file.is_file():
+        return
+    try:
+        there, scores = read_report(file)
+    except ValueError as error:
+        raise ValueError(f"{error}; it is not replaced: a new folder is accepted") from error
+    mine = {"model": origin.model, "data": origin.data, "split": origin.split, "words": origin.words,
+            "protocol": protocol.name}  # fmt: skip
+    differ = [name for name, value in mine.items() if there.get(name, scores.protocol.name) != value]
+    if differ:
+        raise ValueError(f"{out}: holds the report on {there['model']!r} that differs in {', '.join(differ)}; a new "
+                         "folder is accepted, or the one of the same evaluation")  # fmt: skip
 
 
 def _refuse_other(path: Path, header: dict[str, Any]) -> None:
@@ -146,15 +168,19 @@ def predictions_report(
         saved = SavedScores(path)
         header, config = saved.header, saved.config
         stated = _stated(origin, header, "scores")
+        if out is not None:
+            _refuse_report(out, stated, protocol)
         scores, took = score_saved(saved, data, protocol, progress)
         return _reported(_Evaluation(stated, scores, took, config, saved), data, out)
     file = PredictionFile(path)
     stated = _stated(origin, file.header, "predictions")
+    if out is not None:
+        _refuse_report(out, stated, protocol)
     scores, took = score_predictions(file, data, protocol, stated.limit, progress)
     return _reported(_Evaluation(stated, scores, took, file.config(), file), data, out)
 
 
-def _stated(origin: Origin, header: dict[str, Any], source: str) -> Origin:
+def _stated(origin: Origin, header: Mapping[str, Any], source: str) -> Origin:
     """The origin of a report on what a header describes.
 
     Raises:

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from refseg.data.formats.fields import as_record, parse_json, read_text
 from refseg.data.questions import Question, batches
 from refseg.data.transforms import InputConfig
 from refseg.files import write_beside, write_text_beside
@@ -56,7 +57,7 @@ def rounding_of(largest: np.ndarray) -> float:
 def _fits(place: Path, header: dict[str, Any]) -> bool:
     """Whether a folder's scores are those of the same question, or of a part of it."""
     try:
-        there = json.loads(place.read_text(encoding="utf-8"))
+        there = parse_json(read_text(place), "the header")
     except ValueError:
         return False
     return there == header or (isinstance(there, dict) and asks_for_more(header, there))
@@ -84,7 +85,7 @@ class SavedScores:
                     old.unlink()
             write_text_beside(place, text)
         try:
-            self.header = json.loads(place.read_text(encoding="utf-8"))
+            self.header = as_record(parse_json(read_text(place), "the header"), "the header")
             size, fit = self.header["input"]["size"], self.header["input"]["resize"]
             self.config = InputConfig.of_answers((int(size[0]), int(size[1])), fit)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:

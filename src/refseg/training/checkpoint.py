@@ -33,6 +33,7 @@ class RunState:
         ema: Decay of the averaged weights; 0 for none.
         source: Where the first weights came from, in words.
         tokenizer: The tokenizer's file.
+        texts: Fingerprint of the training sentences; empty in the first checkpoints.
         best: Best validation score so far, None before the first.
         seconds: Time trained so far.
     """
@@ -49,6 +50,7 @@ class RunState:
     ema: float
     source: str
     tokenizer: str
+    texts: str = ""
     terms: list[str] = field(default_factory=list)
     best: float | None = None
     evaluated: int = 0
@@ -56,7 +58,7 @@ class RunState:
     seconds: float = 0.0
 
     # What another run must have in common to go on with this one.
-    FIXED: ClassVar = ("data", "items", "overlap", "seed", "steps", "preset", "precision", "ema", "eval_limit")
+    FIXED: ClassVar = ("data", "items", "texts", "overlap", "seed", "steps", "preset", "precision", "ema", "eval_limit")
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,12 @@ def last_checkpoint(out: Path) -> Checkpoint:
     """
     found = checkpoints(out)
     if not found:
-        raise ValueError(f"{out}: no checkpoint to resume from; start without --resume")
+        has = (
+            f"; --init {out / 'last'} with another --out starts from its weights"
+            if (out / "last").is_dir()
+            else ("; start without --resume")
+        )
+        raise ValueError(f"{out}: no checkpoint to resume from{has}")
     for path in reversed(found):
         try:
             return load_checkpoint(path)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from refseg.data.formats.fields import as_record
+from refseg.checked import Checked
+from refseg.data.formats.fields import as_record, parse_json, read_text
 from refseg.data.formats.regions import Overlap
 from refseg.files import first_line
 from refseg.presets import get_preset
@@ -23,7 +26,7 @@ _PARTS = ("model", "input", "recipe")
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Checked):
     """One training run.
 
     Attributes:
@@ -51,6 +54,8 @@ class Run:
         tensorboard: Write `tensorboard/` too.
     """
 
+    least = {"seed": 0, "workers": 0}
+
     preset: Preset
     data: tuple[str, ...]
     out: Path
@@ -75,6 +80,11 @@ class Run:
     tensorboard: bool = False
 
 
+def data_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of data sets or models as they are from every folder: what is a path becomes absolute."""
+    return tuple(os.path.abspath(name) if os.path.exists(name) else name for name in names)
+
+
 def describe(preset: Preset) -> str:
     """All that decides what a preset computes; a checkpoint is only resumed with the same."""
     parts = {"model": asdict(preset.model), "input": asdict(preset.input), "recipe": asdict(preset.recipe)}
@@ -85,6 +95,8 @@ def run_to_json(run: Run) -> str:
     """What a run was told, so that it can go on without being told again; paths become absolute."""
     told: dict[str, Any] = {field.name: getattr(run, field.name) for field in fields(Run) if field.name != "preset"}
     told |= {name: str(told[name].absolute()) for name in _PATHS if told[name] is not None}
+    told["data"] = list(data_names(run.data))
+    told["init"] = None if run.init is None else data_names((run.init,))[0]
     return json.dumps({"format": FORMAT, "preset": json.loads(describe(run.preset)), **told}, indent=1) + "\n"
 
 
@@ -99,7 +111,7 @@ def read_run(out: Path) -> Run:
         raise ValueError(f"{out}: holds no {RUN_FILE}, which says what a run was told; --resume with PRESET and the "
                          "options of the run is accepted")  # fmt: skip
     try:
-        told = dict(as_record(json.loads(file.read_text(encoding="utf-8")), "the file"))
+        told = dict(as_record(parse_json(read_text(file), "the file"), "the file"))
         version, stored = check_format(told.pop("format")), dict(as_record(told.pop("preset"), "preset"))
         if stored["name"] in ENCODERS:
             raise ValueError(f"a pretraining; `refseg pretrain {stored['name']} --resume` goes on with it")
@@ -107,7 +119,7 @@ def read_run(out: Path) -> Run:
         stored["model"] = upgraded_config(version, base.method, as_record(stored["model"], "model"))
         parts = {name: config_from_dict(type(getattr(base, name)), stored[name], name) for name in _PARTS}
         told |= {name: Path(told[name]) for name in _PATHS if told[name] is not None}
-        told["data"] = tuple(told["data"])
+        told["data"] = tuple(told["data"]) if isinstance(told["data"], list) else told["data"]
         return Run(preset=replace(base, **parts), **(told | {"out": out}))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: not what a run was told ({first_line(error)})") from error

@@ -27,8 +27,8 @@ from refseg.training.checkpoint import (
     set_random_state,
     tidy,
 )
-from refseg.training.config import RUN_FILE, Run, run_to_json
-from refseg.training.interrupt import Interrupt, ignore_signals
+from refseg.training.config import RUN_FILE, Run, data_names, run_to_json
+from refseg.training.interrupt import Interrupt, ignore_ctrl_c
 from refseg.training.log import Log, find_tensorboard
 from refseg.training.optim import make_optimiser, rate_at, set_rate
 from refseg.training.processes import Processes
@@ -139,6 +139,9 @@ class Engine(Generic[Result]):
         """
         out = self.run.out
         if not resume and (checkpoints(out) or (out / "last").exists()):
+            if not checkpoints(out):
+                raise ValueError(f"{out}: holds a run already, without a checkpoint to go on from; another folder is "
+                                 f"accepted, with --init {out / 'last'} to start from its weights")  # fmt: skip
             raise ValueError(f"{out}: holds a run already; --resume goes on with it, or give another folder")
         return last_checkpoint(out) if resume else None
 
@@ -191,7 +194,7 @@ class Engine(Generic[Result]):
         # A generator of its own: the loader would otherwise draw from the global one, which dropout reads.
         loader: DataLoader[Sequence[Any]] = DataLoader(
             cast(Any, self.batches), None, sampler=order, num_workers=run.workers, generator=torch.Generator(),
-            worker_init_fn=ignore_signals,
+            worker_init_fn=ignore_ctrl_c,
         )  # fmt: skip
         if self._due and self.state.evaluated < self.state.step:  # it was stopped in between
             self._evaluate()
@@ -287,6 +290,14 @@ class Engine(Generic[Result]):
                              "--resume without it is accepted")  # fmt: skip
         for what in RunState.FIXED:
             is_, was = getattr(self.state, what), getattr(stored.run, what)
+            if what == "texts" and not was:  # of a run from before they were kept
+                continue
+            if what == "data" and data_names(was.split(" + ")) == tuple(is_.split(" + ")):
+                continue
+            if what == "texts" and is_ != was:
+                raise ValueError(
+                    f"{self.run.out}: holds a run whose data had other sentences; the same data are accepted"
+                )
             if is_ != was:
                 told = _difference(was, is_) if what == "preset" else f"{what} {was}, not {is_}"
                 raise ValueError(f"{self.run.out}: holds a run with {told}; the same is accepted")

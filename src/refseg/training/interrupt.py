@@ -34,7 +34,6 @@ class Interrupt:
             signal.signal(number, before)
 
 
-def ignore_signals(_: int) -> None:
-    """In a worker: such a signal may reach all processes, but the run itself decides when to stop."""
-    for number in Interrupt.SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def ignore_ctrl_c(_: int) -> None:
+    """In a worker: Ctrl-C reaches all processes, but the run decides when to stop; it ends its workers by SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -15,7 +16,7 @@ from refseg.predictor import Predictor
 from refseg.scoring.evaluation import evaluate
 from refseg.scoring.metrics import Scores
 from refseg.training.checkpoint import Checkpoint, RunState
-from refseg.training.config import Run, describe
+from refseg.training.config import Run, data_names, describe
 from refseg.training.engine import ENDLESS_EPOCH, Engine, Report, Say
 from refseg.training.processes import Processes, find_processes
 from refseg.training.settings import own_steps
@@ -82,8 +83,9 @@ class _Training(Engine[Model]):
         """Where the run stands before its first step, and all that it must have in common with whoever goes on."""
         run = self.run
         self.state = RunState(
-            step=0, seed=run.seed, steps=self.steps, preset=describe(run.preset), data=" + ".join(run.data),
-            items=self.items, overlap=run.overlap, eval_limit=run.eval_limit, precision=run.precision, ema=run.ema,
+            step=0, seed=run.seed, steps=self.steps, preset=describe(run.preset), items=self.items,
+            data=" + ".join(data_names(run.data)), texts=_fingerprint(self.data.texts), overlap=run.overlap,
+            eval_limit=run.eval_limit, precision=run.precision, ema=run.ema,
             source=start.source if start is not None else "", tokenizer=self.model.tokenizer.to_json(),
         )  # fmt: skip
 
@@ -123,6 +125,11 @@ class _Training(Engine[Model]):
         if self.team.main:
             warn_of_cut(self.data.texts, self.model)
         super()._tell(start, say)
+
+
+def _fingerprint(texts: Sequence[str]) -> str:
+    """Tells the sentences of one training from those of another."""
+    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _steps_of(run: Run, data: TrainingData, epoch: int) -> int:

@@ -51,8 +51,9 @@ def with_settings(preset: Preset, settings: Sequence[str]) -> Preset:
         config = getattr(preset, part)
         try:
             preset = replace(preset, **{part: _changed(config, part, field.split("."), _value(text))})
-        except ValueError as error:
-            raise ValueError(f"--set {setting!r}: {error}") from error
+        except (ValueError, OverflowError) as error:
+            shown = setting if len(setting) <= 80 else setting[:77] + "..."
+            raise ValueError(f"--set {shown!r}: {error}") from error
     return preset
 
 
@@ -72,5 +73,7 @@ def _changed(config: Any, part: str, path: Sequence[str], value: Any) -> Any:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except ValueError:  # no JSON, or a number of thousands of digits
         return text

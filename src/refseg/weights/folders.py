@@ -29,7 +29,7 @@ def packaged_models() -> list[str]:
     return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
 
 
-def find_model(name: str) -> Path:
+def find_model(name: str | Path) -> Path:
     """The folder of a model.
 
     Args:
@@ -39,6 +39,9 @@ def find_model(name: str) -> Path:
     Raises:
         ValueError: There is no such model.
     """
+    if not isinstance(name, str | Path):
+        raise ValueError(f"model {name!r}: {ACCEPTED.format(', '.join(packaged_models()))} is accepted")
+    name = str(name)
     if name in packaged_models():
         return PACKAGED / name
     if name and Path(name).is_dir():

@@ -5,20 +5,24 @@ A model is a folder with config.json, model.safetensors and tokenizer.json.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from refseg.data.formats.fields import as_record
+from refseg.data.formats.fields import as_record, parse_json, read_text
 from refseg.data.transforms import InputConfig
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.files import first_line, flush_folder, hash_of, write_beside, write_text_beside
@@ -48,6 +52,15 @@ class Model:
     tokenizer: Tokenizer
     training: dict[str, Any]
     sha256: str = ""
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of all that decides an answer: weights, method, config, input and words; empty without a file."""
+        if not self.sha256:
+            return ""
+        parts = [self.sha256, self.method, asdict(typing.cast(Any, self.network).config), asdict(self.input)]
+        text = json.dumps([*parts, self.tokenizer.to_json()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def __post_init__(self) -> None:
         """Refuses a tokenizer whose ids the network does not know.
@@ -95,12 +108,32 @@ def config_from_dict(kind: Any, data: Any, where: str = "config") -> Any:
         if len(kinds) == len(data):
             pairs = enumerate(zip(kinds, data, strict=True))
             return tuple(config_from_dict(k, x, f"{where}[{i}]") for i, (k, x) in pairs)
-    if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
+    if kind is float and isinstance(data, int | float) and not isinstance(data, bool) and abs(data) < 1e300:
         return float(data)
     if isinstance(kind, type) and type(data) is kind:
         return data
-    told = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}.get(kind, kind)
-    raise ValueError(f"{where}: {data!r}; {told} is accepted")
+    shown = repr(data) if len(repr(data)) <= 80 else repr(data)[:77] + "..."
+    raise ValueError(f"{where}: {shown}; {_told(kind)} is accepted")
+
+
+def _told(kind: Any) -> str:
+    """A type in words."""
+    simple = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", types.NoneType: "null"}
+    if kind in simple:
+        return simple[kind]
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return " or ".join(repr(word) for word in inner)
+    if origin is types.UnionType:
+        return " or ".join(_told(one) for one in inner)
+    if origin is tuple:
+        many = inner[1:] == (Ellipsis,)
+        return (
+            f"a list of which each is {_told(inner[0])}"
+            if many
+            else f"a list of {len(inner)}: " + ", ".join(_told(one) for one in inner)
+        )
+    return f"an object with the fields of {kind.__name__}"
 
 
 def save_model(model: Model, folder: Path, half: bool = False) -> None:
@@ -160,12 +193,13 @@ def _write_model(model: Model, folder: Path, half: bool) -> None:
         "input": asdict(model.input),
         "training": model.training,
         "sha256": hash_of(weights),
+        "tokenizer_sha256": hash_of(folder / "tokenizer.json"),
     }
     text = json.dumps(config, indent=1) + "\n"
     write_text_beside(folder / "config.json", text)
 
 
-def load_model(name: str) -> Model:
+def load_model(name: str | Path) -> Model:
     """Finds and loads a model, strictly, with its weights in float32.
 
     Raises:
@@ -175,10 +209,10 @@ def load_model(name: str) -> Model:
     config_file, weights = folder / "config.json", folder / "model.safetensors"
     for file in (config_file, weights, folder / "tokenizer.json"):
         if not file.is_file():
-            raise ValueError(f"model {name!r}: {file.name} is missing; a model is a folder with config.json, "
+            raise ValueError(f"model {str(name)!r}: {file.name} is missing; a model is a folder with config.json, "
                              "model.safetensors and tokenizer.json")  # fmt: skip
     try:
-        config = as_record(json.loads(config_file.read_text(encoding="utf-8")), "the file")
+        config = as_record(parse_json(read_text(config_file), "the file"), "the file")
         if "encoders" in config:
             raise ValueError(f"these are pretrained encoders, {config['encoders']}; `refseg train PRESET --encoders` "
                              "makes a model of them")  # fmt: skip
@@ -191,13 +225,30 @@ def load_model(name: str) -> Model:
         network = kind(config_from_dict(kind_config, stored, "model"))
     except Exception as error:  # torch refuses impossible widths in many ways
         raise ValueError(f"{config_file}: not the config of a model ({first_line(error)})") from error
-    digest = hash_of(weights)
-    if config.get("sha256") != digest:
-        raise ValueError(f"{weights}: its SHA-256 is not the one in config.json; the file is damaged or was replaced")
+    digest, words = hash_of(weights), folder / "tokenizer.json"
+    stored_words = config.get("tokenizer_sha256", hash_of(words))  # which the first models did not store
+    for file, stated, found in ((weights, config.get("sha256"), digest), (words, stored_words, hash_of(words))):
+        if stated != found:
+            raise ValueError(f"{file}: its SHA-256 is not the one in config.json; the file is damaged or was replaced")
     load_strictly(network, upgraded_tensors(version, method, read_tensors(weights)), str(weights))
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
+    training = _training(config, config_file)
+    return Model(str(config.get("name", name)), method, network.eval(), size, tokenizer, training, digest)
+
+
+def _training(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """How a model says that it was trained.
+
+    Raises:
+        ValueError: It says it in another form.
+    """
     training = config.get("training", {})
-    return Model(config.get("name", name), method, network.eval(), size, tokenizer, training, digest)
+    loss = training.get("loss", []) if isinstance(training, dict) else None
+    if not isinstance(loss, list) or not all(isinstance(term, str) for term in loss):
+        raise ValueError(
+            f"{file}: training {str(training)[:60]!r}; an object, whose loss is a list of words, is accepted"
+        )
+    return training
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -219,6 +270,10 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], source: str) ->
         ValueError: Names the tensors that are missing, unknown or of another shape.
     """
     own = module.state_dict()
+    not_finite = [k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    if not_finite:
+        raise ValueError(f"{source}: {not_finite[0]} holds numbers that are not finite; the file is damaged, or its "
+                         "training was")  # fmt: skip
     problems = [f"{k} is missing" for k in own if k not in tensors]
     problems += [f"{k} is unknown" for k in tensors if k not in own]
     problems += [

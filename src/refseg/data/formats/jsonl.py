@@ -43,12 +43,15 @@ NAMES = ("data.jsonl", "data.csv")
 _LONGEST_CELL = 2**24  # Python's own limit is shorter than many a mask
 
 
-def read_jsonl(path: Path, problems: list[str] | None = None) -> dict[str, tuple[Entry, ...]]:
+def read_jsonl(
+    path: Path, problems: list[str] | None = None, images: Path | None = None
+) -> dict[str, tuple[Entry, ...]]:
     """Reads a file in the format above; `.csv` is CSV, everything else JSON lines.
 
     Args:
         path: The file.
         problems: Takes the messages of malformed rows, which are then left out instead of stopping.
+        images: Folder that the rows' images are relative to; that of the file by default.
 
     Returns:
         The images of each split.
@@ -56,7 +59,7 @@ def read_jsonl(path: Path, problems: list[str] | None = None) -> dict[str, tuple
     Raises:
         ValueError: The file is missing or malformed; names file, line and field.
     """
-    reader = _Reader(path)
+    reader = _Reader(path, images)
     rows = csv_rows(path, problems) if path.suffix.lower() == ".csv" else json_rows(path, problems)
     for number, where, value in rows:
         with leave_out(problems):
@@ -67,8 +70,9 @@ def read_jsonl(path: Path, problems: list[str] | None = None) -> dict[str, tuple
 class _Reader:
     """Turns rows into images with references and expressions."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, images: Path | None = None) -> None:
         self.folder, self.grouping = path.parent, Grouping(str(path))
+        self.photos = self.folder if images is None else images
         self.images: dict[Path, tuple[str, bool]] = {}  # id of each file, and whether a row gave it
         self.unnamed: dict[tuple[str | None, str, str], str] = {}  # ids of references that the file gives none
         self.masks: dict[tuple[str | None, str, str], str] = {}  # mask and category of each reference, as text
@@ -81,7 +85,7 @@ class _Reader:
         """
         record = as_record(value, where)
         written = as_name(needed(record, "image", where), f"{where}: image")
-        file = self.folder / written
+        file = self.photos / written
         image_id = _image_id(record, written, file, self.images, where)
         row = self.grouping.row(record, number, where)
         category = None if record.get("category") is None else as_name(record["category"], f"{where}: category")
