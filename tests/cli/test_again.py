@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -125,7 +127,7 @@ def test_a_run_goes_on_from_any_folder_with_the_same_data_only(refseg, own, tmp_
     assert code == 0, complaint
     rewrite(own, lambda row: row | {"expression": f"not {row['expression']}"})
     code, _, complaint = refseg("train", "--resume", "--out", "../run")
-    assert code == 2 and "had other sentences; the same are accepted" in complaint
+    assert code == 2 and "had other sentences; the same data are accepted" in complaint
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     for resume in ((), ("--resume",)):
         code, _, complaint = refseg("train", "lgformer-shapes", "--data", "../own", "--out", "../run", *SMALL, *resume)
@@ -172,3 +174,14 @@ def test_images_of_a_set_that_draws_its_own_are_refused_and_those_of_a_list_are_
     code, said, complaint = refseg("eval", model, "--data", own, "--split", "val", "--images", photos, "--json")
     assert code == 0, complaint
     assert json.loads(said)["expressions"] == len(rows)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_ends_with_one_line_when_a_worker_fails(own, tmp_path, workers):
+    """In a process of its own, which has to end: workers that ignored the request to do so kept it alive for ever."""
+    rewrite(own, lambda row: row | ({"image": "gone.png", "image_id": "gone"} if row["split"] == "train" else {}))
+    given = ("train", "lgformer-shapes", "--data", own, "--steps", 2, "--out", tmp_path / "run", *SMALL[:-4])
+    command = [sys.executable, "-m", "refseg", *map(str, given), "--workers", str(workers), "--device", "cpu"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 2 and ended.stderr.count("refseg: ") == 1 and "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("refseg: ") and "gone.png: no such file" in ended.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -193,7 +194,7 @@ class Engine(Generic[Result]):
         order = range(self.state.step, self.state.steps)
         # A generator of its own: the loader would otherwise draw from the global one, which dropout reads.
         loader: DataLoader[Sequence[Any]] = DataLoader(
-            cast(Any, self.batches), None, sampler=order, num_workers=run.workers, generator=torch.Generator(),
+            cast(Any, _Told(self.batches)), None, sampler=order, num_workers=run.workers, generator=torch.Generator(),
             worker_init_fn=ignore_ctrl_c,
         )  # fmt: skip
         if self._due and self.state.evaluated < self.state.step:  # it was stopped in between
@@ -202,6 +203,8 @@ class Engine(Generic[Result]):
         self.network.train()
         with Interrupt(insist=team.count == 1) as interrupt:
             for step, parts in zip(order, loader, strict=True):
+                if isinstance(parts, Exception):
+                    raise parts
                 losses = self._step(step, parts)
                 done, last, terms = step + 1, step + 1 == self.state.steps, [x for x in losses if x not in MEASURED]
                 self.state = replace(self.state, step=done, seconds=time.perf_counter() - started, terms=terms)
@@ -328,6 +331,23 @@ class Engine(Generic[Result]):
     def _log(self, **entry: Any) -> None:
         log = self.log
         self._on_main(lambda: log.write(self.state.step, self.state.seconds, **entry) if log is not None else None)
+
+
+class _Told:
+    """Batches whose error is handed over instead of raised: a worker's own would arrive with its whole traceback."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, step: int) -> Sequence[Any] | Exception:
+        try:
+            return self.batches[step]
+        except Exception as error:
+            error.add_note(traceback.format_exc())
+            return error
 
 
 class _Before:
