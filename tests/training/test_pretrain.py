@@ -14,7 +14,7 @@ from refseg.encoders.clip import ClipResNetConfig, ClipTextConfig, ClipViTConfig
 from refseg.presets import get_preset
 from refseg.presets.base import override, shapes_clip_tokenizer, shapes_tokenizer
 from refseg.training.config import Run, read_run
-from refseg.training.pretrain import PretrainingBatches, encoder_presets, pretrain
+from refseg.training.pretrain import PretrainingBatches, encoder_preset, encoder_presets, pretrain
 from refseg.training.towers import PretrainingBatch, Towers, TowersConfig
 from refseg.weights.folders import ENCODERS
 from refseg.weights.start import fresh_start
@@ -204,6 +204,7 @@ def test_what_goes_wrong_is_said(tmp_path):
         pretrain(run)
     with pytest.raises(ValueError, match="pretrained encoders, bert-shapes; `refseg train PRESET --encoders`"):
         load_model(str(folder))
+    assert replace(read_run(tmp_path / "run", encoder_preset), out=run.out) == run
     with pytest.raises(ValueError, match="a pretraining; `refseg pretrain bert-shapes --resume` goes on"):
         read_run(tmp_path / "run")
     with pytest.raises(ValueError, match="holds no swin-shapes/model.safetensors"):

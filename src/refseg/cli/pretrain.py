@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from refseg.cli.options import DeviceOption
-from refseg.cli.train import checked_precision
+from refseg.cli.train import checked_precision, is_given
 from refseg.progress import ProgressBar
 from refseg.weights.folders import check_encoders
 
 
 def pretrain(
+    context: typer.Context,
     encoders: Annotated[
-        str, typer.Argument(help="swin-shapes, bert-shapes, clip-shapes (both towers) or clip-vit-shapes.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, log, last and best weights.")],
+        str | None,
+        typer.Argument(help="swin-shapes, bert-shapes, clip-shapes (both towers) or clip-vit-shapes. --resume knows."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run: checkpoints, log, last and best weights.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; 6000 by default.")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: recipe.lr=1e-3, ...")
@@ -41,18 +46,29 @@ def pretrain(
     Image towers learn what every pixel shows, BERT finds hidden words, and CLIP's two towers also learn which
     description fits which object. OUT/best and OUT/last are what `train --encoders DIR` reads in DIR/ENCODERS.
     """
-    check_encoders(encoders)
-    from refseg.training.config import Run
-    from refseg.training.pretrain import encoder_presets
+    if encoders is not None:
+        check_encoders(encoders)
+    if out is None or (encoders is None and not resume):
+        raise ValueError("ENCODERS and --out DIR with the folder of the run are needed, or --resume --out DIR alone")
+    from refseg.training.config import Run, read_run
+    from refseg.training.pretrain import encoder_preset
     from refseg.training.pretrain import pretrain as run_pretraining
     from refseg.training.processes import find_processes
     from refseg.training.settings import with_settings
 
-    chosen = with_settings(encoder_presets()[encoders], change or [])
-    run = Run(
-        preset=chosen, data=("refshapes",), out=out, steps=steps, seed=seed, save_every=save_every, keep=keep,
-        eval_every=eval_every, workers=workers, device=device, precision=checked_precision(precision), ema=ema,
-    )  # fmt: skip
+    if encoders is None:
+        told = read_run(out, encoder_preset)
+        names = ("steps", "seed", "save_every", "keep", "eval_every", "workers", "device", "ema")
+        given = {name: context.params[name] for name in names if is_given(context, name)}
+        if precision is not None:
+            given["precision"] = checked_precision(precision)
+        run = replace(told, preset=with_settings(told.preset, change or []), **given)
+    else:
+        run = Run(
+            preset=with_settings(encoder_preset(encoders), change or []), data=("refshapes",), out=out, steps=steps,
+            seed=seed, save_every=save_every, keep=keep, eval_every=eval_every, workers=workers, device=device,
+            precision=checked_precision(precision), ema=ema,
+        )  # fmt: skip
     with find_processes(run.device) as team:
         with ProgressBar("pretraining", None, hidden=not team.main) as bar:
             run_pretraining(run, resume, bar.at, lambda message: typer.echo(message, err=True), team)

@@ -150,7 +150,7 @@ def _resume(context: typer.Context, out: Path) -> None:
     from refseg.training.settings import with_settings
 
     run = read_run(out)
-    given = {name: value for name, value in context.params.items() if _is_given(context, name)}
+    given = {name: value for name, value in context.params.items() if is_given(context, name)}
     settings = given.pop("change", None) or []
     renamed = {"gradient_checkpointing": "recompute"}
     changes = {renamed.get(name, name): value for name, value in given.items() if name not in ("resume", "out")}
@@ -170,7 +170,7 @@ def _resume(context: typer.Context, out: Path) -> None:
     _go(replace(run, preset=with_settings(run.preset, settings), **changes), resume=True)
 
 
-def _is_given(context: typer.Context, name: str) -> bool:
+def is_given(context: typer.Context, name: str) -> bool:
     """Whether an option stands on the command line, and has not its default."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

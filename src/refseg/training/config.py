@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,12 @@ def run_to_json(run: Run) -> str:
     return json.dumps({"format": FORMAT, "preset": json.loads(describe(run.preset)), **told}, indent=1) + "\n"
 
 
-def read_run(out: Path) -> Run:
+def read_run(out: Path, find: Callable[[str], Preset] = get_preset) -> Run:
     """What the run in a folder was told.
+
+    Args:
+        out: The folder.
+        find: Finds the preset of a name.
 
     Raises:
         ValueError: There is no run, one from before this was kept, or its file is damaged.
@@ -113,9 +117,9 @@ def read_run(out: Path) -> Run:
     try:
         told = dict(as_record(parse_json(read_text(file), "the file"), "the file"))
         version, stored = check_format(told.pop("format")), dict(as_record(told.pop("preset"), "preset"))
-        if stored["name"] in ENCODERS:
+        if stored["name"] in ENCODERS and find is get_preset:
             raise ValueError(f"a pretraining; `refseg pretrain {stored['name']} --resume` goes on with it")
-        base = get_preset(stored["name"])
+        base = find(stored["name"])
         stored["model"] = upgraded_config(version, base.method, as_record(stored["model"], "model"))
         parts = {name: config_from_dict(type(getattr(base, name)), stored[name], name) for name in _PARTS}
         told |= {name: Path(told[name]) for name in _PATHS if told[name] is not None}

@@ -37,6 +37,7 @@ from refseg.training.engine import ENDLESS_EPOCH, Engine, Report, Say
 from refseg.training.processes import Processes, find_processes
 from refseg.training.step import PRECISIONS, Precision
 from refseg.training.towers import STRIDE, PretrainingBatch, Towers, TowersConfig
+from refseg.weights.folders import check_encoders
 from refseg.weights.start import Start
 from refseg.weights.versions import FORMAT
 
@@ -68,6 +69,16 @@ def encoder_presets() -> dict[str, Preset]:
         name: Preset(name, "towers", model, COMPACT_INPUT, recipe, None, "ours: RefShapes without questions")
         for name, (model, recipe) in models.items()
     }
+
+
+def encoder_preset(name: str) -> Preset:
+    """A pretraining by its name.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    check_encoders(name)
+    return encoder_presets()[name]
 
 
 def pretrain(

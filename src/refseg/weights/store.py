@@ -98,6 +98,8 @@ def config_from_dict(kind: Any, data: Any, where: str = "config") -> Any:
         values = {name: config_from_dict(hints[name], data[name], f"{where}.{name}") for name in data}
         return typing.cast(typing.Any, kind)(**values)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType and data is None and types.NoneType in inner:
+        return None
     if origin is types.UnionType and isinstance(data, dict):  # of dataclasses: the one that has these fields
         named = [k for k in inner if is_dataclass(k) and {f.name for f in fields(k)} == set(data)]
         return config_from_dict(named[0] if named else inner[0], data, where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +15,7 @@ MIN_SIDE, MAX_ASPECT = 8, 100
 ACCEPTED = "a JPEG, PNG, WebP, BMP, GIF or TIFF file is accepted"
 
 
-def read_image(image: str | Path | bytes | BinaryIO | Image.Image | np.ndarray) -> np.ndarray:
+def read_image(image: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray) -> np.ndarray:
     """Reads an image.
 
     EXIF rotation is applied, transparency laid over white, greyscale, palette, CMYK and 16-bit images converted.
@@ -34,6 +35,8 @@ def read_image(image: str | Path | bytes | BinaryIO | Image.Image | np.ndarray) 
         image = _from_array(image)
     if isinstance(image, bytes | bytearray | memoryview):
         image = io.BytesIO(image)
+    if isinstance(image, os.PathLike):
+        image = Path(os.fspath(image))
     if not isinstance(image, str | Path | Image.Image) and not hasattr(image, "read"):
         given = "None" if image is None else f"of type {type(image).__name__}"
         raise ValueError(f"image {given}: a path, bytes, an open file, a PIL image or an array "
