@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from refseg.cli.options import ImagesOption, JsonOption, OverlapOption, checked_overlap
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from refseg.data.checks.doctor import Measure, Report
 
 app = typer.Typer(no_args_is_help=True, help="Make a data set from instance masks; look data sets over.")
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @app.command()
@@ -122,7 +122,8 @@ def export(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many images of each split.")] = None,
     layout: Annotated[str, typer.Option(help="jsonl, or refer with refs(BY).p's kin beside instances.json.")] = "jsonl",
-    images: Annotated[Path | None, typer.Option(help="Folder of the images, where they are not as usual.")] = None,
+    images: ImagesOption = None,
+    overlap: OverlapOption = "union",
     name: Annotated[
         str | None, typer.Option(help="Of the new data set in the layout refer, in OUT/NAME; DATA's own by default.")
     ] = None,
@@ -137,7 +138,7 @@ def export(
     if name is not None and layout != "refer":
         raise ValueError(f"--name {name!r} with --layout {layout}: a set in this layout is called as its folder; "
                          "--layout refer is accepted")  # fmt: skip
-    splits = open_splits(data, images=images)
+    splits = open_splits(data, checked_overlap(overlap), images)
     if missing := [chosen for chosen in split or () if chosen not in splits]:
         raise ValueError(f"{data}: there is no split {missing[0]!r}; accepted are {', '.join(splits)}")
     wanted = [splits[chosen] for chosen in split or splits if split or limit or not splits[chosen].endless]

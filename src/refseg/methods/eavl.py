@@ -60,8 +60,9 @@ class EAVLConfig(Checked):
         upsampler: "printed" is eq. 11's plain convolution between two enlargements, "single" the same with batch norm
             and ReLU, "cris" the stack of CRIS, which ends in a plain 1x1 convolution.
         aligner: "dynamic" turns queries into kernels; "fixed" is one learned kernel without estimator (Table 3).
-        kernel_relu: Whether the kernels pass a ReLU, as eq. 11 prints. With "single" features, which end in one as
-            well, no logit could be negative and everything would be foreground.
+        kernel_relu: Whether the kernels pass a ReLU, as eq. 11 prints; about a third of the log-odds are negative at
+            the start (docs/methods.md). With "single" features, which end in one as well, none could be, and everything
+            would be foreground.
         estimator: What weighs the masks (eq. 13): "attention" is self-attention and a linear layer, "lean" puts Linear
             and ReLU in front, one head with sine positions, and a LayerNorm behind; "off" adds the masks up (Table
             4). A
