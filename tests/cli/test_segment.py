@@ -197,3 +197,10 @@ def test_a_limit_needs_several_images_and_what_follows_two_dashes_is_said(refseg
     assert code == 2 and "--limit 1 with one image" in complaint
     code, said, _ = refseg("segment", "--json", "--model", model, "--out", tmp_path / "out", "--", photo, "--debug")
     assert code == 0 and json.loads(said)[0]["expression"] == "--debug"
+
+
+def test_a_model_of_drawn_shapes_says_which_words_it_has_never_read(refseg, photo, tmp_path):
+    given = ("segment", photo, "the small red circle", "--model", "lavt-shapes", "--out", tmp_path)
+    assert "never read" not in refseg(*given)[2]
+    code, _, complaint = refseg("segment", photo, "the red dog", "a Dog with a hat", *given[3:])
+    assert code == 0 and "never read: dog, hat;" in complaint and complaint.count("refseg convert lgformer") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from refseg.cli.options import DeviceOption, JsonOption, ModelOption, complain, 
 
 if TYPE_CHECKING:
     from refseg.segment import Task
+    from refseg.weights.store import Model
 
 
 def segment(
@@ -89,6 +91,7 @@ def _segment_all(
     from refseg.segment import segment_list
 
     predictor = load_predictor(model, device)
+    _warn_of_unread(predictor.model, [text for task in tasks for text in task.expressions])
     prepare_folder(out)
     results: list[dict[str, Any]] = []
     problems = 0
@@ -103,6 +106,18 @@ def _segment_all(
         typer.echo(json.dumps(results))
     if problems:
         raise typer.Exit(2)
+
+
+def _warn_of_unread(model: Model, texts: list[str]) -> None:
+    """Says which words a model that learned from drawn shapes alone has never read, and where photos are known."""
+    if not str(model.training.get("data", "")).startswith("refshapes"):
+        return
+    known = model.tokenizer.vocabulary
+    words = dict.fromkeys(word for text in texts for word in re.findall(r"[^\W_]+", text.lower()))
+    if unread := [word for word in words if word not in known]:
+        some = ", ".join(unread[:10]) + (f" and {len(unread) - 10} more" if len(unread) > 10 else "")
+        complain(f"warning: never read: {some}; {model.name} knows drawn shapes only. Of photos a model knows that was "
+                 "trained on them: `refseg convert lgformer`, `refseg convert lavt`, or `refseg train`")  # fmt: skip
 
 
 def _print_segments(results: list[dict[str, Any]]) -> None:

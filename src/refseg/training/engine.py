@@ -77,7 +77,7 @@ class Engine(Generic[Result]):
     state: RunState
 
     def __init__(self, run: Run, resume: bool, team: Processes, say: Say) -> None:
-        self.run, self.team = run, team
+        self.run, self.team, self.say = run, team, say
         _check(run, resume)
         stored = self._open(resume)
         start = self._begin(stored)
@@ -253,14 +253,22 @@ class Engine(Generic[Result]):
         team.agree(self._kept())
         summary = self._score()
         self._log(val=summary)
-        better = self.state.best is None or summary[select] > self.state.best
-        best = summary[select] if better else self.state.best
+        before = self.state.best
+        better = before is None or summary[select] > before
+        best: float = summary[select] if better or before is None else before
+        shown = ", ".join(f"{name} {100 * summary[name]:.2f} %" for name in self._shown(summary))
+        self.say(f"step {self.state.step}: val {shown}" + ("" if better else f"; best {select} {100 * best:.2f} %"))
         self.state = replace(self.state, best=best, evaluated=self.state.step, record=self._record(summary))
         for name in ("best", "last") if better else ("last",):
             self._on_main(partial(self._write, run.out / name))
         if self.state.step == self.state.steps:
             self._save(team.gather(random_state(team.device)))
         self.network.train()
+
+    def _shown(self, summary: dict[str, Any]) -> list[str]:
+        """The scores that are told, the one that decides first."""
+        others = [name for name in ("mIoU", "oIoU", "P@0.5") if name in summary and name != self._select]
+        return [self._select, *others]
 
     def _kept(self) -> Any:
         """The network whose weights are scored and written: the averaged ones where there are such."""
