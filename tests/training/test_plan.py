@@ -145,7 +145,7 @@ def test_the_estimate_is_near_what_was_measured(name):
     preset = get_preset(name)
     memory = step_memory(replace(preset, recipe=replace(preset.recipe, expressions_per_image=2)))
     # Measured without gradients of an earlier part, which is where a model of many weights needs less.
-    assert 0.9 < (memory.total(1) - memory.optimiser) / 1e9 / PAPER_SIZE[name][2] < 1.3
+    assert 0.9 < (memory.total(1) - memory.optimiser) / 1e9 / PAPER_SIZE[name][2] < 1.35
 
 
 @pytest.mark.slow
