@@ -6,6 +6,13 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
 
 
 def first_line(error: BaseException) -> str:
@@ -34,6 +41,70 @@ def prepare_folder(out: Path) -> None:
         probe.unlink(missing_ok=True)
     except OSError as error:
         raise ValueError(f"{out}: cannot be written to ({error.strerror}); a writable folder is accepted") from error
+
+
+class FolderLock:
+    """A folder that one process at a time writes into; the lock ends with its process, however that ends.
+
+    Where a file system or a platform knows no such locks, nothing is locked.
+
+    Args:
+        folder: The folder, which is there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / ".refseg.lock"
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> FolderLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Takes the folder.
+
+        Raises:
+            ValueError: Another process has it.
+        """
+        if fcntl is None:
+            return
+        while self._descriptor is None:
+            try:
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            except OSError:
+                return
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                owner = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+                os.close(descriptor)
+                raise ValueError(f"{self.folder}: process {owner} is writing into it; another folder is accepted, or "
+                                 "this one when it has ended") from error  # fmt: skip
+            except OSError:
+                os.close(descriptor)
+                return
+            if self._is_still_there(descriptor):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+                self._descriptor = descriptor
+            else:  # whoever had it took the file away in between
+                os.close(descriptor)
+
+    def release(self) -> None:
+        """Gives the folder back."""
+        if self._descriptor is not None:
+            self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _is_still_there(self, descriptor: int) -> bool:
+        try:
+            return os.stat(self.path).st_ino == os.fstat(descriptor).st_ino
+        except FileNotFoundError:
+            return False
 
 
 def write_beside(path: Path, write: Callable[[Path], object]) -> None:

@@ -185,3 +185,23 @@ def test_a_run_ends_with_one_line_when_a_worker_fails(own, tmp_path, workers):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 2 and ended.stderr.count("refseg: ") == 1 and "Traceback" not in ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("refseg: ") and "gone.png: no such file" in ended.stderr
+
+
+def test_a_folder_that_somebody_writes_into_is_refused(refseg, model, photo, tmp_path):
+    from refseg.files import FolderLock
+
+    commands = {
+        "run": ("train", "lgformer-shapes", "--steps", 1, "--eval-limit", 2, *SMALL),
+        "evaluation": ("eval", model, "--limit", 3),
+        "pictures": ("segment", photo, "red", "--model", model),
+        "towers": ("pretrain", "bert-shapes", "--steps", 1, "--workers", 0),
+    }
+    for name, command in commands.items():
+        out = tmp_path / name
+        out.mkdir()
+        with FolderLock(out):
+            code, _, complaint = refseg(*command, "--out", out)
+            assert code == 2 and "is writing into it; another folder is accepted" in complaint
+        code, _, complaint = refseg(*command, "--out", out)
+        assert code == 0, complaint
+        assert not (out / ".refseg.lock").exists()

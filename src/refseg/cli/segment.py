@@ -87,7 +87,7 @@ def _segment_all(
     again: bool = False,
 ) -> None:
     """Works through a list or a folder; a bad image leaves its row out and gives exit code 2."""
-    from refseg.files import prepare_folder
+    from refseg.files import FolderLock, prepare_folder
     from refseg.segment import segment_list
 
     predictor = load_predictor(model, device)
@@ -95,13 +95,14 @@ def _segment_all(
     prepare_folder(out)
     results: list[dict[str, Any]] = []
     problems = 0
-    for done, problem in segment_list(predictor, tasks, out, how, again):
-        results += done
-        if problem:
-            problems += 1
-            complain(f"{source} {problem}")
-        elif not as_json:
-            _print_segments(done)
+    with FolderLock(out):
+        for done, problem in segment_list(predictor, tasks, out, how, again):
+            results += done
+            if problem:
+                problems += 1
+                complain(f"{source} {problem}")
+            elif not as_json:
+                _print_segments(done)
     if as_json:
         typer.echo(json.dumps(results))
     if problems:

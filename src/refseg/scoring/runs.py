@@ -16,7 +16,7 @@ from rich.table import Table
 from refseg.data.checks.identity import identify, same_data, stated_identity
 from refseg.data.questions import Question, asked_of
 from refseg.data.transforms import InputConfig
-from refseg.files import prepare_folder, write_text_beside
+from refseg.files import FolderLock, prepare_folder, write_text_beside
 from refseg.predictor import AT_ONCE, Predictor
 from refseg.protocols import STANDARD, Protocol
 from refseg.scoring.cases import draw_cases
@@ -91,28 +91,29 @@ def evaluation_report(
     if out is None:
         return _reported(_Evaluation(origin, *run(), predictor.model.input, None), data, None)
     prepare_folder(out)
-    assert origin.identity is not None
-    header = make_header(predictor, origin.model, origin.identity, origin.split, words, origin.limit, protocol)
-    _refuse_other(out / "predictions.jsonl", header)
-    _refuse_report(out, origin, protocol)
-    writer = PredictionWriter(out / "predictions.jsonl", header)
-    saved = SavedScores(out / "scores", _scores_header(header, predictor.model.input)) if save_scores else None
+    with FolderLock(out):
+        assert origin.identity is not None
+        header = make_header(predictor, origin.model, origin.identity, origin.split, words, origin.limit, protocol)
+        _refuse_other(out / "predictions.jsonl", header)
+        _refuse_report(out, origin, protocol)
+        writer = PredictionWriter(out / "predictions.jsonl", header)
+        saved = SavedScores(out / "scores", _scores_header(header, predictor.model.input)) if save_scores else None
 
-    def known(question: Question) -> list[np.ndarray] | None:
-        return None if saved is not None and not saved.has(question) else writer.known(question)
+        def known(question: Question) -> list[np.ndarray] | None:
+            return None if saved is not None and not saved.has(question) else writer.known(question)
 
-    def keep(question: Question, answer: Answer) -> None:
-        if saved is not None:
-            saved.keep(question, answer)
-        writer.keep(question, answer)
+        def keep(question: Question, answer: Answer) -> None:
+            if saved is not None:
+                saved.keep(question, answer)
+            writer.keep(question, answer)
 
-    try:
-        scores, took = run(known=known, keep=keep)
-        writer.finish()
-    finally:
-        writer.close()
-    done = _Evaluation(origin, scores, took, predictor.model.input, PredictionFile(writer.path))
-    return _reported(done, data, out)
+        try:
+            scores, took = run(known=known, keep=keep)
+            writer.finish()
+        finally:
+            writer.close()
+        done = _Evaluation(origin, scores, took, predictor.model.input, PredictionFile(writer.path))
+        return _reported(done, data, out)
 
 
 def _refuse_report(out: Path, origin: Origin, protocol: Protocol) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import nn
@@ -17,7 +16,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from refseg import __version__
-from refseg.files import prepare_folder, write_text_beside
+from refseg.files import FolderLock, prepare_folder, write_text_beside
+from refseg.training.batches import Batches, Told
 from refseg.training.checkpoint import (
     Checkpoint,
     RunState,
@@ -34,7 +34,7 @@ from refseg.training.log import Log, find_tensorboard
 from refseg.training.optim import make_optimiser, rate_at, set_rate
 from refseg.training.processes import Processes
 from refseg.training.recompute import recompute_blocks
-from refseg.training.step import leaves_out, take_step
+from refseg.training.step import Before, leaves_out, take_step
 from refseg.weights.start import Start
 from refseg.weights.store import recover_model
 
@@ -43,18 +43,6 @@ Say = Callable[[str], None]
 Result = TypeVar("Result")
 MEASURED = ("loss", "gradient", "rate")  # what a step reports beside the terms of its loss
 ENDLESS_EPOCH = 1000  # steps between evaluations on data without an end
-
-
-class Batches(Protocol):
-    """What is read in a step: the batches of this process, which know `ids` and `to`."""
-
-    def __len__(self) -> int:
-        """Steps of the run."""
-        ...
-
-    def __getitem__(self, step: int) -> Sequence[Any]:
-        """The batches of one step."""
-        ...
 
 
 class Engine(Generic[Result]):
@@ -77,7 +65,7 @@ class Engine(Generic[Result]):
     state: RunState
 
     def __init__(self, run: Run, resume: bool, team: Processes, say: Say) -> None:
-        self.run, self.team, self.say = run, team, say
+        self.run, self.team, self.say, self.lock = run, team, say, FolderLock(run.out)
         _check(run, resume)
         stored = self._open(resume)
         start = self._begin(stored)
@@ -86,10 +74,14 @@ class Engine(Generic[Result]):
         torch.manual_seed(run.seed + 1 + team.rank)  # each process drops other parts out
         if stored is not None:
             self._put_back(stored)
-        self._prepare_folder(resume)
-        self._share()
-        self._tell(start, say)
-        self._open_log(start, resume)
+        try:
+            self._prepare_folder(resume)
+            self._share()
+            self._tell(start, say)
+            self._open_log(start, resume)
+        except BaseException:
+            self.lock.release()
+            raise
 
     def _open(self, resume: bool) -> Checkpoint | None:
         """Finds the data and the number of steps; returns `self._stored(resume)`."""
@@ -161,6 +153,7 @@ class Engine(Generic[Result]):
         prepare_folder(out)
         if not self.team.main:
             return
+        self.lock.acquire()
         if not resume:
             write_text_beside(out / RUN_FILE, run_to_json(self.run))
         tidy(out, self.state.step)
@@ -181,7 +174,7 @@ class Engine(Generic[Result]):
 
     def _leaves_out(self, trainee: nn.Module) -> bool:
         """Asks a batch, of which nothing stays."""
-        before = _Before(self.network, self.team.device)
+        before = Before(self.network, self.team.device)
         self.network.train()
         found = leaves_out(trainee, self.batches[0][0].to(self.team.device))
         before.put_back()
@@ -189,12 +182,18 @@ class Engine(Generic[Result]):
         return found
 
     def go(self, report: Report | None) -> Result:
-        """Runs the steps that are left."""
+        """Runs the steps that are left, and gives the folder back."""
+        try:
+            return self._go(report)
+        finally:
+            self.lock.release()
+
+    def _go(self, report: Report | None) -> Result:
         run, team = self.run, self.team
         order = range(self.state.step, self.state.steps)
         # A generator of its own: the loader would otherwise draw from the global one, which dropout reads.
         loader: DataLoader[Sequence[Any]] = DataLoader(
-            cast(Any, _Told(self.batches)), None, sampler=order, num_workers=run.workers, generator=torch.Generator(),
+            cast(Any, Told(self.batches)), None, sampler=order, num_workers=run.workers, generator=torch.Generator(),
             worker_init_fn=ignore_ctrl_c,
         )  # fmt: skip
         if self._due and self.state.evaluated < self.state.step:  # it was stopped in between
@@ -232,7 +231,7 @@ class Engine(Generic[Result]):
 
     def _step(self, step: int, parts: Sequence[Any]) -> dict[str, float]:
         """One step of the optimiser; of one that cannot be taken nothing stays, and the run stops."""
-        recipe, before = self.run.preset.recipe, _Before(self.network, self.team.device)
+        recipe, before = self.run.preset.recipe, Before(self.network, self.team.device)
         set_rate(self.optimiser, recipe, rate_at(step, self.state.steps, recipe))
         try:
             losses = take_step(self.trainee, self.optimiser, self.scaler, parts, recipe.clip, self.team)
@@ -339,35 +338,6 @@ class Engine(Generic[Result]):
     def _log(self, **entry: Any) -> None:
         log = self.log
         self._on_main(lambda: log.write(self.state.step, self.state.seconds, **entry) if log is not None else None)
-
-
-class _Told:
-    """Batches whose error is handed over instead of raised: a worker's own would arrive with its whole traceback."""
-
-    def __init__(self, batches: Batches) -> None:
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, step: int) -> Sequence[Any] | Exception:
-        try:
-            return self.batches[step]
-        except Exception as error:
-            error.add_note(traceback.format_exc())
-            return error
-
-
-class _Before:
-    """What a step changes in a network before the optimiser does: running means, and what was drawn at random."""
-
-    def __init__(self, network: torch.nn.Module, device: torch.device) -> None:
-        self.random = random_state(device)
-        self._buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-
-    def put_back(self) -> None:
-        for buffer, value in self._buffers:
-            buffer.copy_(value)
 
 
 def _check(run: Run, resume: bool) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from refseg.methods import Segmenter
+from refseg.training.checkpoint import random_state
 from refseg.training.processes import Processes
 from refseg.types import Batch, Output
 
@@ -115,3 +116,16 @@ def take_step(
 def _names(ids: Sequence[str], team: Processes) -> str:
     """The expressions that every process names; all of them must ask."""
     return ", ".join(name for own in team.gather(list(ids)) for name in own)
+
+
+class Before:
+    """What a step changes in a network before the optimiser does: running means, and what was drawn at random."""
+
+    def __init__(self, network: torch.nn.Module, device: torch.device) -> None:
+        self.random = random_state(device)
+        self._buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+
+    def put_back(self) -> None:
+        """Undoes what the step changed; random states are the caller's to put back."""
+        for buffer, value in self._buffers:
+            buffer.copy_(value)
