@@ -335,6 +335,7 @@ def test_version_and_help(refseg):
     assert code == 0 and all(command in said for command in ("segment", "eval", "train", "models"))
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_training_takes_and_trains_nothing(refseg, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ("--gpu-memory", "24", "--set", "recipe.lr=1e-4", "--steps", 10, "--json")

@@ -70,6 +70,7 @@ def killed_and_resumed(out, whole, moments):
     assert left == [f"step-{step:08d}.pt" for step in (STEPS - 2, STEPS)]
 
 
+@pytest.mark.slow
 def test_killed_while_a_checkpoint_and_while_a_model_is_written(tmp_path, whole):
     moments = [([], 5, 0.0), (["--slow", "torch.save"], STEPS, 0.0), (["--slow", "save_file"], STEPS, 0.0)]
     killed_and_resumed(tmp_path / "run", whole, moments)

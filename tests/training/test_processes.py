@@ -38,6 +38,7 @@ LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 
           "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     """Losses and weights to rounding, evaluation to the bit; the steps hold other numbers of expressions in each."""
     one, two = child(tmp_path / "one", (), "--evaluate"), child(tmp_path / "two", LAUNCH, "--evaluate")

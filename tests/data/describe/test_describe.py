@@ -108,6 +108,7 @@ def random_scene(random):
     return scene(*things)
 
 
+@pytest.mark.slow
 def test_what_is_said_fits_one_object_even_without_any_margin():
     random = np.random.default_rng(0)
     kinds = dict.fromkeys(KINDS, 0)
