@@ -136,6 +136,25 @@ def test_a_run_goes_on_from_any_folder_with_the_same_data_only(refseg, own, tmp_
         )
 
 
+def test_a_run_from_weights_in_a_folder_goes_on_from_any_folder(refseg, model, own, tmp_path, monkeypatch):
+    """And a folder that is called like a named set or a packaged model is not taken for it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("start", "lavt-shapes", "refshapes"):
+        (tmp_path / name).mkdir()
+    refseg("train", "lgformer-shapes", "--steps", 1, "--eval-limit", 2, "--out", "start", *SMALL)
+    for init, data, source in (("start", "own", str(tmp_path / "start")), ("lavt-shapes", "refshapes", "lavt-shapes")):
+        out = tmp_path / f"run-{source.rsplit('/', 1)[-1]}"
+        code, _, complaint = refseg("train", "lgformer-shapes", "--init", init, "--data", data, "--steps", 1,
+                                    "--eval-limit", 2, "--out", out, *SMALL)  # fmt: skip
+        assert code == 0, complaint
+        told = json.loads((out / "run.json").read_text())
+        assert told["init"] == source and told["data"] == [str(own) if data == "own" else data]
+        with monkeypatch.context() as elsewhere:
+            elsewhere.chdir(out)
+            code, _, complaint = refseg("train", "--resume", "--out", out)
+            assert code == 0 and "nothing is left to do" in complaint
+
+
 @pytest.mark.parametrize("change", [{"save_every": 0}, {"workers": "x"}, {"workers": -1}, {"seed": None}, {"ema": "x"},
                                     {"data": [5]}, {"data": "refshapes"}])  # fmt: skip
 def test_a_damaged_run_file_is_named(refseg, tmp_path, change):

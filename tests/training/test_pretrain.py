@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -209,6 +210,13 @@ def test_what_goes_wrong_is_said(tmp_path):
         read_run(tmp_path / "run")
     with pytest.raises(ValueError, match="holds no swin-shapes/model.safetensors"):
         fresh_start(get_preset("lgformer-shapes"), 0, tmp_path, ())
+    damaged = tmp_path / "damaged" / "bert-shapes"
+    shutil.copytree(folder, damaged)
+    shutil.copytree(folder, damaged.parent / "swin-shapes")
+    config = json.loads((damaged / "config.json").read_text())
+    (damaged.parent / "swin-shapes" / "config.json").write_text(json.dumps(config | {"sha256": "0"}))
+    with pytest.raises(ValueError, match="its SHA-256 is not the one"):
+        fresh_start(get_preset("lgformer-shapes"), 0, damaged.parent, ())
     with pytest.raises(ValueError, match="starts at random"):
         pretrain(replace(run, out=tmp_path / "other", data=("refshapesg",)))
     (tmp_path / "swin-shapes").symlink_to(folder)

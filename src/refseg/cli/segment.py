@@ -111,7 +111,9 @@ def _segment_all(
 
 def _warn_of_unread(model: Model, texts: list[str]) -> None:
     """Says which words a model that learned from drawn shapes alone has never read, and where photos are known."""
-    if not str(model.training.get("data", "")).startswith("refshapes"):
+    from refseg.data.shapes import SETS
+
+    if not set(str(model.training.get("data", "")).split(" + ")) <= set(SETS):
         return
     known = model.tokenizer.vocabulary
     words = dict.fromkeys(word for text in texts for word in re.findall(r"[^\W_]+", text.lower()))

@@ -39,6 +39,13 @@ class Tokens(Protocol):
         ...
 
 
+def shares_of(count: int, rank: int, processes: int, pieces: int) -> list[range]:
+    """Which of the `count` places of a step each batch of process number `rank` has; none has two more than another."""
+    first, parts = rank * pieces, processes * pieces
+    ends = [part * count // parts for part in range(first, first + pieces + 1)]
+    return [range(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+
+
 @dataclass(frozen=True)
 class TrainingBatches:
     """What one process reads in step number `step` of a training run, for any step.
@@ -93,10 +100,9 @@ class TrainingBatches:
 
     def __getitem__(self, step: int) -> tuple[Batch, ...]:
         """Builds the batches of this process in one step."""
-        indices, parts = self.indices(step), self.processes * self.pieces
-        first = self.rank * self.pieces
-        ends = [part * len(indices) // parts for part in range(first, first + self.pieces + 1)]
-        return tuple(self._batch(step, range(a, b), indices[a:b]) for a, b in zip(ends, ends[1:], strict=False))
+        indices = self.indices(step)
+        shares = shares_of(len(indices), self.rank, self.processes, self.pieces)
+        return tuple(self._batch(step, share, indices[share.start : share.stop]) for share in shares)
 
     def _batch(self, step: int, places: range, indices: list[int]) -> Batch:
         samples = [self.data[i] for i in indices]

@@ -100,14 +100,14 @@ class PredictionWriter:
         """
         if self._before is None or not all(map(self._before.has, question.sent_ids)):
             return None
+        masks, config = [], self._before.config()
         for number, text, sent_id in zip(question.numbers, question.texts, question.sent_ids, strict=True):
             asked = self._before.row(sent_id).get("expression", text)
             if asked != text:
                 raise ValueError(f"{self.path.parent}: its expression {sent_id!r} was {asked!r}, and the data now say "
                                  f"{text!r}; a new folder is accepted")  # fmt: skip
-            # its image, its reference and the size of its mask
-            self._before.answer(question, number, self._before.config())
-        return [self._before.mask(sent_id) for sent_id in question.sent_ids]
+            masks.append(self._before.answer(question, number, config))  # its image, reference and size too
+        return masks
 
     def keep(self, question: Question, answer: Answer) -> None:
         """Writes the lines of a question."""

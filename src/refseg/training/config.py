@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from refseg.checked import Checked
 from refseg.data.formats.fields import as_record, parse_json, read_text
+from refseg.data.formats.refer import NAMED
 from refseg.data.formats.regions import Overlap
+from refseg.data.shapes import SETS
 from refseg.files import first_line
 from refseg.presets import get_preset
 from refseg.presets.base import Preset
 from refseg.training.step import Precision
-from refseg.weights.folders import ENCODERS
+from refseg.weights.folders import ENCODERS, packaged_models
 from refseg.weights.store import config_from_dict
 from refseg.weights.versions import FORMAT, check_format, upgraded_config
 
@@ -81,8 +83,17 @@ class Run(Checked):
 
 
 def data_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of data sets or models as they are from every folder: what is a path becomes absolute."""
-    return tuple(os.path.abspath(name) if os.path.exists(name) else name for name in names)
+    """Names of data sets as they are from every folder: a path becomes absolute, a set that has a name keeps it."""
+    return tuple(_from_everywhere(name, {*SETS, *NAMED}) for name in names)
+
+
+def init_name(name: str) -> str:
+    """The same with the name of a model."""
+    return _from_everywhere(name, packaged_models())
+
+
+def _from_everywhere(name: str, known: Collection[str]) -> str:
+    return os.path.abspath(name) if name not in known and os.path.exists(name) else name
 
 
 def describe(preset: Preset) -> str:
@@ -96,7 +107,7 @@ def run_to_json(run: Run) -> str:
     told: dict[str, Any] = {field.name: getattr(run, field.name) for field in fields(Run) if field.name != "preset"}
     told |= {name: str(told[name].absolute()) for name in _PATHS if told[name] is not None}
     told["data"] = list(data_names(run.data))
-    told["init"] = None if run.init is None else data_names((run.init,))[0]
+    told["init"] = None if run.init is None else init_name(run.init)
     return json.dumps({"format": FORMAT, "preset": json.loads(describe(run.preset)), **told}, indent=1) + "\n"
 
 

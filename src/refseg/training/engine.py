@@ -28,7 +28,7 @@ from refseg.training.checkpoint import (
     set_random_state,
     tidy,
 )
-from refseg.training.config import RUN_FILE, Run, data_names, run_to_json
+from refseg.training.config import RUN_FILE, Run, data_names, init_name, run_to_json
 from refseg.training.interrupt import Interrupt, ignore_ctrl_c
 from refseg.training.log import Log, find_tensorboard
 from refseg.training.optim import make_optimiser, rate_at, set_rate
@@ -67,14 +67,16 @@ class Engine(Generic[Result]):
     def __init__(self, run: Run, resume: bool, team: Processes, say: Say) -> None:
         self.run, self.team, self.say, self.lock = run, team, say, FolderLock(run.out)
         _check(run, resume)
-        stored = self._open(resume)
-        start = self._begin(stored)
-        self._build()
-        self._describe(start)
-        torch.manual_seed(run.seed + 1 + team.rank)  # each process drops other parts out
-        if stored is not None:
-            self._put_back(stored)
         try:
+            if team.main:  # before anything is read that another run might change
+                self.lock.acquire()
+            stored = self._open(resume)
+            start = self._begin(stored)
+            self._build()
+            self._describe(start)
+            torch.manual_seed(run.seed + 1 + team.rank)  # each process drops other parts out
+            if stored is not None:
+                self._put_back(stored)
             self._prepare_folder(resume)
             self._share()
             self._tell(start, say)
@@ -153,8 +155,9 @@ class Engine(Generic[Result]):
         prepare_folder(out)
         if not self.team.main:
             return
-        self.lock.acquire()
+        self.lock.acquire()  # of a folder that was not there before
         if not resume:
+            self._stored(resume)
             write_text_beside(out / RUN_FILE, run_to_json(self.run))
         tidy(out, self.state.step)
         for name in ("best", "last"):
@@ -295,7 +298,7 @@ class Engine(Generic[Result]):
 
     def _put_back(self, stored: Checkpoint) -> None:
         init = self.run.init
-        if init is not None and stored.run.source != f"weights of {init}":
+        if init is not None and stored.run.source not in (f"weights of {init}", f"weights of {init_name(init)}"):
             raise ValueError(f"--init {init}: the run in {self.run.out} began with another ({stored.run.source}); "
                              "--resume without it is accepted")  # fmt: skip
         for what in RunState.FIXED:

@@ -16,7 +16,7 @@ from refseg.predictor import Predictor
 from refseg.scoring.evaluation import evaluate
 from refseg.scoring.metrics import Scores
 from refseg.training.checkpoint import Checkpoint, RunState
-from refseg.training.config import Run, data_names, describe
+from refseg.training.config import Run, data_names, describe, init_name
 from refseg.training.engine import ENDLESS_EPOCH, Engine, Report, Say
 from refseg.training.processes import Processes, find_processes
 from refseg.training.settings import own_steps
@@ -70,7 +70,8 @@ class _Training(Engine[Model]):
         """The model with the weights that it begins with, and the batches that it reads."""
         run, team, data, recipe = self.run, self.team, self.data, self.run.preset.recipe
         words = None if stored is None else stored.run.tokenizer
-        start = first_weights(run.preset, run.seed, data.texts, run.encoders, run.init, words)
+        init = None if run.init is None else init_name(run.init)
+        start = first_weights(run.preset, run.seed, data.texts, run.encoders, init, words)
         self.model = start.model
         self.network = self.model.network.to(team.device)
         self.batches = TrainingBatches(

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from refseg.data.loader import shares_of
 from refseg.data.shapes.plain import PlainScene, plain_scene, sentences
 from refseg.data.transforms import InputConfig, image_to_pixels
 from refseg.encoders.bert import BertConfig
@@ -140,9 +141,9 @@ class PretrainingBatches:
 
     def __getitem__(self, step: int) -> tuple[PretrainingBatch, ...]:
         """The batches of this process in one step."""
-        parts, first = self.processes * self.pieces, self.rank * self.pieces
-        ends = [step * self.scenes + part * self.scenes // parts for part in range(first, first + self.pieces + 1)]
-        return tuple(self._batch(range(a, b)) for a, b in zip(ends, ends[1:], strict=False))
+        first = step * self.scenes
+        shares = shares_of(self.scenes, self.rank, self.processes, self.pieces)
+        return tuple(self._batch(range(first + share.start, first + share.stop)) for share in shares)
 
     def _batch(self, indices: range) -> PretrainingBatch:
         ids = tuple(f"{self.split}-{index:06d}" for index in indices)

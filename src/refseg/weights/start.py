@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from refseg.data.formats.fields import as_record, parse_json, read_text
 from refseg.encoders.clip import ClipResNet, ClipResNetConfig
 from refseg.encoders.clip_resnet import positions_for
 from refseg.encoders.tokenizer import Tokenizer
@@ -27,7 +28,7 @@ from refseg.weights.pretrained import (
     load_swin,
     load_tokenizer,
 )
-from refseg.weights.store import Model, load_model, load_strictly, read_tensors
+from refseg.weights.store import Model, check_hash, load_model, load_strictly, read_tensors
 
 WORD_EMBEDDINGS = (  # of BERT and of CLIP
     "text_encoder.model.embeddings.word_embeddings.weight",
@@ -232,6 +233,10 @@ def load_pretrained(network: Any, tokenizer: Tokenizer, folder: Path) -> None:
     Raises:
         ValueError: They have another shape there.
     """
+    about = folder / "config.json"
+    if about.is_file():
+        stated = as_record(parse_json(read_text(about), str(about)), str(about))
+        check_hash(folder / "model.safetensors", stated.get("sha256"))
     tensors = read_tensors(folder / "model.safetensors")
     words = next((key for key in WORD_EMBEDDINGS if key in tensors), None)
     if words is not None and tensors[words].shape[1:] == network.state_dict()[words].shape[1:]:

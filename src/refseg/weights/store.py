@@ -227,15 +227,25 @@ def load_model(name: str | Path) -> Model:
         network = kind(config_from_dict(kind_config, stored, "model"))
     except Exception as error:  # torch refuses impossible widths in many ways
         raise ValueError(f"{config_file}: not the config of a model ({first_line(error)})") from error
-    digest, words = hash_of(weights), folder / "tokenizer.json"
-    stored_words = config.get("tokenizer_sha256", hash_of(words))  # which the first models did not store
-    for file, stated, found in ((weights, config.get("sha256"), digest), (words, stored_words, hash_of(words))):
-        if stated != found:
-            raise ValueError(f"{file}: its SHA-256 is not the one in config.json; the file is damaged or was replaced")
+    digest = check_hash(weights, config.get("sha256"))
+    if "tokenizer_sha256" in config:  # the first models did not store it
+        check_hash(folder / "tokenizer.json", config["tokenizer_sha256"])
     load_strictly(network, upgraded_tensors(version, method, read_tensors(weights)), str(weights))
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
     training = _training(config, config_file)
     return Model(str(config.get("name", name)), method, network.eval(), size, tokenizer, training, digest)
+
+
+def check_hash(file: Path, stated: Any) -> str:
+    """The SHA-256 of a file, if it is the one that its config.json states.
+
+    Raises:
+        ValueError: It is another.
+    """
+    found = hash_of(file)
+    if stated != found:
+        raise ValueError(f"{file}: its SHA-256 is not the one in config.json; the file is damaged or was replaced")
+    return found
 
 
 def _training(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
