@@ -17,6 +17,12 @@ def _seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _forgetful(tmp_path_factory, monkeypatch):
+    """What a test looked at is not remembered for the next one."""
+    monkeypatch.setenv("REFSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="session")
 def reference():
     """Reads a file of published numbers: tensors by name."""

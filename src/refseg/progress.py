@@ -44,6 +44,13 @@ class ProgressBar:
         self._progress.start()
         self._progress.update(self._task, advance=count, rate=self._rate())
 
+    def reached(self, done: int, of: int) -> None:
+        """So many are done, of so many; the bar ends with the last."""
+        self._progress.start()
+        self._progress.update(self._task, completed=done, total=of, rate=self._rate())
+        if done == of:
+            self._progress.stop()
+
     def at(self, step: int, of: int, losses: Mapping[str, float]) -> None:
         """Step number `step` of so many is done, with these losses; a file gets a line now and then, and no bar."""
         shown = " ".join(f"{name} {value:.3g}" for name, value in losses.items())

@@ -10,6 +10,7 @@ import pytest
 import torch
 from child import run_in
 
+from refseg.data.reading import Reading
 from refseg.presets import get_preset
 from refseg.training.config import RUN_FILE, Run, read_run, run_to_json
 from refseg.training.loop import train
@@ -22,8 +23,8 @@ def every_field(out: Path) -> Run:
     return Run(
         preset=preset, data=("refshapes", "own"), out=out, steps=7, epochs=3, seed=5, save_every=6, keep=9,
         eval_every=11, eval_limit=12, eval_batch=13, workers=0, device="cpu", encoders=out / "encoders",
-        images=out / "images", overlap="lavt", init="lavt-shapes", precision="bf16", accumulate=2, recompute=True,
-        ema=0.5, tensorboard=True,
+        reading=Reading("lavt", out / "images", "1,2", "stored", True), trust_data=True, init="lavt-shapes",
+        precision="bf16", accumulate=2, recompute=True, ema=0.5, tensorboard=True,
     )  # fmt: skip
 
 

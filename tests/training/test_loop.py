@@ -13,6 +13,7 @@ import torch
 from child import weights
 
 from refseg.data.formats.export import export_jsonl
+from refseg.data.reading import Reading
 from refseg.data.shapes import RefShapes
 from refseg.presets import get_preset
 from refseg.presets.base import override
@@ -303,7 +304,11 @@ def test_only_the_run_that_was_begun_goes_on(run, tmp_path):
     folder = export_jsonl([RefShapes("refshapes", s) for s in ("train", "val")], tmp_path / "own", limit=3).parent
     own = replace(run, data=(str(folder),), eval_limit=4)
     train(own)
-    for changed, what in (({"overlap": "lavt"}, "overlap"), ({"eval_limit": 5}, "eval_limit")):
+    for changed, what in (
+        ({"reading": Reading(overlap="lavt")}, "overlap"),
+        ({"reading": Reading(mask_values="1")}, "reading"),
+        ({"eval_limit": 5}, "eval_limit"),
+    ):
         with pytest.raises(ValueError, match=f"holds a run with {what}"):
             train(replace(own, **changed), resume=True)
     lines = (folder / "data.jsonl").read_text().splitlines()

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refseg.cli.options import ImagesOption, JsonOption, OverlapOption, checked_overlap
+from refseg.cli.options import (
+    ImagesOption,
+    JsonOption,
+    MaskValuesOption,
+    OrientationOption,
+    OverlapOption,
+    SkipBadOption,
+    complain,
+    read_as,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -86,6 +95,9 @@ def check(
         Path | None,
         typer.Option("--train-list", help="Names or paths of images that are trained on, one a line."),
     ] = None,
+    images: ImagesOption = None,
+    mask_values: MaskValuesOption = None,
+    orientation: OrientationOption = "fitting",
     as_json: JsonOption = False,
 ) -> None:
     """Look over the data sets in and below ROOT: files, counts, images, masks, expressions, lengths and leakage.
@@ -101,8 +113,9 @@ def check(
     from refseg.progress import ProgressBar
 
     measure = WORDS if tokenizer is None else _measure(tokenizer)
+    reading = read_as(images, mask_values=mask_values, orientation=orientation)
     with ProgressBar("checking", None, hidden=_unseen(as_json)) as bar:
-        report = check_data(root, fast, measure, train_list, lambda what: bar.advance(1))
+        report = check_data(root, fast, measure, train_list, lambda what: bar.advance(1), reading)
     if as_json:
         typer.echo(json.dumps(report.summary()))
     else:
@@ -124,6 +137,9 @@ def export(
     layout: Annotated[str, typer.Option(help="jsonl, or refer with refs(BY).p's kin beside instances.json.")] = "jsonl",
     images: ImagesOption = None,
     overlap: OverlapOption = "union",
+    mask_values: MaskValuesOption = None,
+    orientation: OrientationOption = "fitting",
+    skip_bad: SkipBadOption = False,
     name: Annotated[
         str | None, typer.Option(help="Of the new data set in the layout refer, in OUT/NAME; DATA's own by default.")
     ] = None,
@@ -131,17 +147,23 @@ def export(
 ) -> None:
     """Write the images, masks and expressions of DATA in the layout of data.jsonl or of REFER."""
     from refseg.data.formats.export import export_jsonl, export_refer
+    from refseg.data.index import IndexedSamples
     from refseg.data.sets import open_splits
+    from refseg.data.verify import without_bad
 
     if layout not in ("jsonl", "refer"):
         raise ValueError(f"--layout {layout!r}: unknown; accepted are jsonl, refer")
     if name is not None and layout != "refer":
         raise ValueError(f"--name {name!r} with --layout {layout}: a set in this layout is called as its folder; "
                          "--layout refer is accepted")  # fmt: skip
-    splits = open_splits(data, checked_overlap(overlap), images)
+    splits = open_splits(data, read_as(images, overlap, mask_values, orientation, skip_bad))
     if missing := [chosen for chosen in split or () if chosen not in splits]:
         raise ValueError(f"{data}: there is no split {missing[0]!r}; accepted are {', '.join(splits)}")
     wanted = [splits[chosen] for chosen in split or splits if split or limit or not splits[chosen].endless]
+    if skip_bad:
+        wanted = [without_bad(part) if isinstance(part, IndexedSamples) else part for part in wanted]
+        for message in dict.fromkeys(told for part in wanted for told in getattr(part, "left_out", ())):
+            complain(f"left out: {message}")
     if layout == "jsonl":
         path = export_jsonl(wanted, out, limit)
     else:

@@ -15,9 +15,12 @@ from refseg.cli.options import (
     DeviceOption,
     ImagesOption,
     JsonOption,
+    MaskValuesOption,
+    OrientationOption,
     OverlapOption,
-    checked_overlap,
+    SkipBadOption,
     load_predictor,
+    read_as,
 )
 from refseg.progress import ProgressBar
 
@@ -32,6 +35,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="val, testA or testB; what the data set has.")] = "val",
     images: ImagesOption = None,
     overlap: OverlapOption = "union",
+    mask_values: MaskValuesOption = None,
+    orientation: OrientationOption = "fitting",
+    skip_bad: SkipBadOption = False,
     protocol: Annotated[
         str,
         typer.Option(
@@ -60,8 +66,10 @@ def evaluate(
     device: DeviceOption = None,
 ) -> None:
     """Score MODEL on a split: oIoU, mIoU and P@X under a protocol, with intervals and by groups of expressions."""
+    from refseg.data.index import IndexedSamples
     from refseg.data.questions import images_asked
     from refseg.data.sets import open_data
+    from refseg.data.verify import without_bad
     from refseg.protocols import find_protocol
     from refseg.weights.folders import find_model
 
@@ -81,7 +89,13 @@ def evaluate(
     if predictions is not None and not predictions.exists():
         raise ValueError(f"{predictions}: no such file; a predictions file, or a folder of saved scores, is accepted")
     chosen = find_protocol(protocol)
-    samples: Any = open_data(data, split, checked_overlap(overlap), images)
+    reading = read_as(images, overlap, mask_values, orientation, skip_bad)
+    samples: Any = open_data(data, split, reading)
+    if skip_bad and isinstance(samples, IndexedSamples):
+        with ProgressBar("looking at the images", None, hidden=as_json or not sys.stderr.isatty()) as looked:
+            samples = without_bad(samples, looked.reached)
+        if not len(samples):
+            raise ValueError(f"{data} {split}: nothing is left of it that can be used")
     if getattr(samples, "endless", False) and limit is None and predictions is None:
         raise ValueError(f"split {split!r}: endless; give --limit, or one of val, testA, testB")
     if model is not None:
@@ -89,16 +103,18 @@ def evaluate(
     from refseg.scoring.report import Origin
     from refseg.scoring.runs import evaluation_report, evaluation_table, predictions_report
 
+    left = getattr(samples, "left_out", ())
     command = shlex.join(["refseg", *sys.argv[1:]])
     hide = as_json
     if predictions is not None:
-        origin = Origin("unknown", data, split, "true", None, "predictions", {}, command, seed, overlap)
+        origin = Origin("unknown", data, split, "true", None, "predictions", {}, command, seed, reading.told, left)
         with ProgressBar("scoring", None, hidden=hide) as bar:
             report = predictions_report(predictions, samples, origin, chosen, out, bar.advance)
     else:
         assert model is not None
         predictor = load_predictor(model, device)
-        origin = Origin(model, data, split, words, limit, "model", predictor.model.training, command, seed, overlap)
+        known = predictor.model.training
+        origin = Origin(model, data, split, words, limit, "model", known, command, seed, reading.told, left)
         asked: Any = words
         with ProgressBar("evaluating", images_asked(samples, limit, asked), hidden=hide) as bar:
             sizes = {} if batch is None else {"images_per_batch": batch, "at_once": batch}

@@ -23,17 +23,44 @@ ImagesOption = Annotated[
 OverlapOption = Annotated[
     str, typer.Option(help="Pixels under two parts of a mask: union, or background as LAVT has it (lavt).")
 ]
+MaskValuesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mask-values",
+        help="Which values of a mask picture are the object: 1,2 or 'not 0,255' or '>127'; all but black by default.",
+    ),
+]
+OrientationOption = Annotated[
+    str,
+    typer.Option(help="Photos with an EXIF orientation were annotated as stored or shown; fitting finds out, or asks."),
+]
+SkipBadOption = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Leave out rows, images and masks that cannot be used, and count them."),
+]
 
 
-def checked_overlap(name: str) -> Any:
-    """One of the two ways to treat pixels under two parts of a mask.
+def read_as(
+    images: Path | None = None,
+    overlap: str = "union",
+    mask_values: str | None = None,
+    orientation: str = "fitting",
+    skip_bad: bool = False,
+) -> Any:
+    """How a data set's files are read.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: An option has a value that means nothing.
     """
-    if name not in ("union", "lavt"):
-        raise ValueError(f"--overlap {name!r}: unknown; accepted are union, lavt")
-    return name
+    from refseg.data.reading import Reading
+
+    for option, value, accepted in (
+        ("--overlap", overlap, ("union", "lavt")),
+        ("--orientation", orientation, ("fitting", "stored", "shown")),
+    ):
+        if value not in accepted:
+            raise ValueError(f"{option} {value!r}: unknown; accepted are {', '.join(accepted)}")
+    return Reading(overlap, images, mask_values, orientation, skip_bad)  # type: ignore[arg-type]
 
 
 def load_predictor(model: str, device: str | None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +15,11 @@ from refseg.cli.options import (
     DeviceOption,
     ImagesOption,
     JsonOption,
+    MaskValuesOption,
+    OrientationOption,
     OverlapOption,
-    checked_overlap,
+    SkipBadOption,
+    read_as,
 )
 from refseg.progress import ProgressBar
 
@@ -37,6 +41,12 @@ def train(
     ] = None,
     images: ImagesOption = None,
     overlap: OverlapOption = "union",
+    mask_values: MaskValuesOption = None,
+    orientation: OrientationOption = "fitting",
+    skip_bad: SkipBadOption = False,
+    trust_data: Annotated[
+        bool, typer.Option("--trust-data", help="Begin without looking at the sizes of all images and masks.")
+    ] = False,
     init: Annotated[
         str | None, typer.Option(help="Start from the weights of this model: packaged name, folder, or user/name.")
     ] = None,
@@ -102,15 +112,12 @@ def train(
 
     chosen = with_settings(get_preset(preset), change or [])
     how = checked_precision(precision)
+    reading = read_as(images, overlap, mask_values, orientation, skip_bad)
     if plan:
         from refseg.data.mixture import open_training
         from refseg.training.plan import plan_report, plan_table
 
-        items = (
-            open_training(data, chosen.recipe.expressions_per_image == 1, checked_overlap(overlap), images)
-            if data
-            else None
-        )
+        items = open_training(data, chosen.recipe.expressions_per_image == 1, reading) if data else None
         many = None if items is None or items.train.endless else len(items.train)
         if epochs is not None:
             raise ValueError(
@@ -136,7 +143,7 @@ def train(
     run = Run(
         preset=chosen, data=tuple(data), out=out, steps=steps, epochs=epochs, seed=seed, save_every=save_every,
         keep=keep, eval_every=eval_every, eval_limit=eval_limit, eval_batch=eval_batch, workers=workers, device=device,
-        encoders=encoders, images=images, overlap=checked_overlap(overlap), init=init, precision=how,
+        encoders=encoders, reading=reading, trust_data=trust_data, init=init, precision=how,
         accumulate=accumulate, recompute=gradient_checkpointing, ema=ema, tensorboard=tensorboard,
     )  # fmt: skip
     _go(run, resume)
@@ -146,7 +153,7 @@ def _resume(context: typer.Context, out: Path) -> None:
     """Goes on with the run in a folder as it was told; what is given now replaces what was."""
     if not out.is_dir():
         raise ValueError(f"{out}: no such folder; the folder of a run is accepted")
-    from refseg.training.config import read_run
+    from refseg.training.config import READING, read_run
     from refseg.training.settings import with_settings
 
     run = read_run(out)
@@ -159,8 +166,9 @@ def _resume(context: typer.Context, out: Path) -> None:
                          "--plan is accepted")  # fmt: skip
     if "data" in changes:
         changes["data"] = tuple(changes["data"])
-    if "overlap" in changes:
-        checked_overlap(changes["overlap"])
+    if read := {name: changes.pop(name) for name in READING if name in changes}:
+        told = {name: getattr(run.reading, name) for name in READING}
+        changes["reading"] = read_as(**(told | read))
     if "precision" in changes:
         changes["precision"] = checked_precision(changes["precision"])
     if "steps" in changes:
@@ -184,7 +192,8 @@ def _go(run: Any, resume: bool) -> None:
     out = run.out
     with find_processes(run.device) as team:
         with ProgressBar("training", None, hidden=not team.main) as bar:
-            train_run(run, resume, bar.at, lambda message: typer.echo(message, err=True), team)
+            looked = ProgressBar("looking at the images", None, hidden=not team.main or not sys.stderr.isatty())
+            train_run(run, resume, bar.at, lambda message: typer.echo(message, err=True), team, looked.reached)
         if team.main:
             typer.echo(f"trained; the weights are in {out / 'best'} and {out / 'last'}")
 

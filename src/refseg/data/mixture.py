@@ -5,13 +5,12 @@ from __future__ import annotations
 import bisect
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from refseg.data.checks.leakage import image_names, is_trained
-from refseg.data.formats.regions import Overlap
 from refseg.data.index import IndexedSamples, PerReference
+from refseg.data.reading import AS_IT_IS, Reading
 from refseg.data.sets import open_splits
 from refseg.types import Dataset, Sample
 
@@ -25,12 +24,14 @@ class TrainingData:
         val: The split that decides which weights are the best.
         texts: All sentences of training, where the data has an end.
         taken_out: How many images of training splits were left out because a val or test split has them.
+        left_out: What was left out because it cannot be used, a message each.
     """
 
     train: Dataset
     val: Dataset
     texts: tuple[str, ...]
     taken_out: int
+    left_out: tuple[str, ...] = ()
 
 
 class Joined:
@@ -64,8 +65,16 @@ class Joined:
         return self.parts[part][index - (self._ends[part - 1] if part else 0)]
 
 
+def as_they_are(split: IndexedSamples) -> IndexedSamples:
+    """A split of which nothing was looked at."""
+    return split
+
+
 def open_training(
-    names: Sequence[str], per_reference: bool, overlap: Overlap = "union", images: Path | None = None
+    names: Sequence[str],
+    per_reference: bool,
+    reading: Reading = AS_IT_IS,
+    look: Callable[[IndexedSamples], IndexedSamples] = as_they_are,
 ) -> TrainingData:
     """Opens the training splits of one or several data sets, and `val` of the first.
 
@@ -75,14 +84,14 @@ def open_training(
     Args:
         names: Names or paths, as `refseg.data.sets.open_data` takes them.
         per_reference: Whether a reference with its sentences is an item, as in the papers, rather than an image.
-        overlap: What becomes of pixels that several parts of a mask cover.
-        images: Folder of the images, where they are not in the usual place.
+        reading: How files are read that leave a choice.
+        look: Looks at the files of every split that is used, before anything else is done with it.
 
     Raises:
         ValueError: A set is missing, has no train or no val split, is named twice or endless beside others, or nothing
             is left to train on.
     """
-    opened = {name: open_splits(name, overlap, images) for name in names}
+    opened = {name: open_splits(name, reading) for name in names}
     if len(opened) < len(names):
         raise ValueError(f"data {', '.join(names)}: one of them twice; every set once is accepted")
     for number, (name, splits) in enumerate(opened.items()):
@@ -108,9 +117,16 @@ def open_training(
         kept, taken_out = finite, 0
     if not sum(len(split) for split in kept):
         raise ValueError(f"data {', '.join(names)}: no image is left to train on without those of val and test")
+    kept = [look(split) for split in kept]
+    if isinstance(val, IndexedSamples):
+        val = look(val)
+    for split in (*kept, val):
+        if not len(split):
+            raise ValueError(f"{split.name} {split.split}: nothing is left of it that can be used")
+    left_out = tuple(dict.fromkeys(told for split in (*kept, val) for told in getattr(split, "left_out", ())))
     texts = tuple(e.text for split in kept for entry in split.entries for e in entry.expressions)
     items: list[Dataset] = [PerReference(split) if per_reference else split for split in kept]
-    return TrainingData(items[0] if len(items) == 1 else Joined(items), val, texts, taken_out)
+    return TrainingData(items[0] if len(items) == 1 else Joined(items), val, texts, taken_out, left_out)
 
 
 def _scored_images(opened: dict[str, dict[str, Dataset]]) -> frozenset[str]:
@@ -126,4 +142,4 @@ def _scored_images(opened: dict[str, dict[str, Dataset]]) -> frozenset[str]:
 
 def _without(split: IndexedSamples, names: frozenset[str]) -> IndexedSamples:
     kept = [entry for entry in split.entries if names.isdisjoint(image_names((entry,), contents=False))]
-    return IndexedSamples(split.name, split.split, kept, split.source, split.overlap)
+    return IndexedSamples(split.name, split.split, kept, split.source, split.reading, split.left_out)

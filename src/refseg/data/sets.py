@@ -9,16 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from refseg.data.formats.entries import Entry
-from refseg.data.formats.regions import Overlap
+from refseg.data.formats.fields import Problems
 from refseg.data.index import IndexedSamples
+from refseg.data.reading import AS_IT_IS, Reading
 from refseg.data.shapes import SETS, SPLITS, RefShapes
 from refseg.types import Dataset
 
 ROOT = "REFSEG_DATA"  # the environment variable that names the folder of the published data sets
 
 
-def open_data(name: str, split: str, overlap: Overlap = "union", images: Path | None = None) -> Dataset:
+def open_data(name: str, split: str, reading: Reading = AS_IT_IS) -> Dataset:
     """The samples of a data set's split; no image is opened before it is asked for.
+
+    What cannot be read is found when it is read; `refseg.data.verify` looks before.
 
     Args:
         name: `refshapes`, `refshapes+` or `refshapesg`; a published set (`refcoco`, `refcoco+`, `refcocog-umd`,
@@ -27,36 +30,35 @@ def open_data(name: str, split: str, overlap: Overlap = "union", images: Path | 
             `.jsonl` or `.csv` file, `expressions.jsonl` with COCO's `instances.json`, or a folder that holds one of
             them.
         split: Name of the split, taken exactly.
-        overlap: What becomes of pixels that several parts of a mask cover; see `refseg.data.formats.regions.rasterise`.
-        images: Folder of the images, where they are not in the usual place.
+        reading: How files are read that leave a choice. With `skip_bad`, malformed rows are left out.
 
     Raises:
         ValueError: The name or the split is unknown, or a file is missing or malformed.
     """
     if name in SETS:
-        _no_photos(name, images)
+        _no_photos(name, reading)
         return RefShapes(name, split)
-    source, title = find_data(name)
-    splits = read_splits(source, images)
+    splits = open_splits(name, reading)
     if split not in splits:
         hint = "; a file whose rows have no split is one split" if list(splits) == ["all"] else ""
         raise ValueError(f"{name}: there is no split {split!r}; accepted are {', '.join(splits)}{hint}")
-    return IndexedSamples(title, split, splits[split], source, overlap)
+    return splits[split]
 
 
-def open_splits(name: str, overlap: Overlap = "union", images: Path | None = None) -> dict[str, Dataset]:
+def open_splits(name: str, reading: Reading = AS_IT_IS) -> dict[str, Dataset]:
     """All splits of a data set; its file is read once.
 
     Raises:
         ValueError: See `open_data`.
     """
     if name in SETS:
-        _no_photos(name, images)
+        _no_photos(name, reading)
         return {split: RefShapes(name, split) for split in SPLITS}
     source, title = find_data(name)
+    problems = Problems() if reading.skip_bad else None
     return {
-        split: IndexedSamples(title, split, entries, source, overlap)
-        for split, entries in read_splits(source, images).items()
+        split: IndexedSamples(title, split, entries, source, reading, problems or ())
+        for split, entries in read_splits(source, reading.images, problems).items()
     }
 
 
@@ -168,14 +170,19 @@ def read_splits(
         return read_jsonl(source, problems, images)
 
 
-def _no_photos(name: str, images: Path | None) -> None:
-    """Refuses a folder of images for a set that draws its own.
+def _no_photos(name: str, reading: Reading) -> None:
+    """Refuses a folder of images, and choices among their pixels, for a set that draws its own.
 
     Raises:
         ValueError: There is one.
     """
-    if images is not None:
-        raise ValueError(f"--images {images} with {name}: it draws its own; with a data set of photos it is accepted")
+    told = {"--images": reading.images, "--mask-values": reading.mask_values}
+    if reading.orientation != AS_IT_IS.orientation:
+        told["--orientation"] = reading.orientation
+    for option, value in told.items():
+        if value is not None:
+            raise ValueError(f"{option} {value} with {name}: it draws its own images; with a data set of photos it is "
+                             "accepted")  # fmt: skip
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from refseg.scoring.metrics import Scores, iou_of
 from refseg.scoring.report import read_report
 
 COMPARED = ("mIoU", "oIoU", "P@0.5")
-MUST_AGREE = ("split", "words", "limit", "overlap", "protocol_fields")
+MUST_AGREE = ("split", "words", "limit", "overlap", "mask_values", "orientation", "protocol_fields")
 
 
 def compare(a: Path, b: Path, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Any]:

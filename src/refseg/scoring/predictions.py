@@ -39,6 +39,7 @@ def make_header(
     words: str,
     limit: int | None,
     protocol: Protocol,
+    orientation: str = "fitting",
 ) -> dict[str, Any]:
     """The first line of a predictions file: everything that decides what follows."""
     config = predictor.model.input
@@ -56,6 +57,7 @@ def make_header(
         "size": size,
         "fit": config.resize,
         **{name: getattr(protocol, name) for name in MASK_FIELDS},
+        **({"orientation": orientation} if orientation == "stored" else {}),  # else photos are upright
     }
 
 

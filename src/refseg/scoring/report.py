@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 from refseg import __version__
 from refseg.data.checks.identity import DataIdentity
 from refseg.data.formats.fields import as_list, as_record, parse_json, read_text
+from refseg.data.reading import TOLD
 from refseg.files import first_line
 from refseg.protocols import STANDARD, Protocol, protocol_from_dict
 from refseg.scoring.bootstrap import RESAMPLES, intervals
 from refseg.scoring.breakdown import breakdowns, outcomes
 from refseg.scoring.metrics import Scored, Scores
 
+SOME = 5  # messages about what was left out that a report shows
 COLUMNS = tuple(field.name for field in fields(Scored))
 
 
@@ -33,7 +36,8 @@ class Origin:
         training: How the model's weights came to be, if known.
         command: The command that was given.
         seed: Of the resamples and of ties among the pictures.
-        overlap: What became of pixels that two parts of a target cover; see `refseg.data.formats.regions.rasterise`.
+        reading: How the data set's files were read; see `refseg.data.reading.Reading.told`.
+        left_out: What was left out of the split because it cannot be used, a message each.
         identity: Which data set that is; None where only `data` is known.
     """
 
@@ -46,7 +50,8 @@ class Origin:
     training: dict[str, Any]
     command: str
     seed: int = 0
-    overlap: str = "union"
+    reading: Mapping[str, Any] = field(default_factory=lambda: dict(TOLD))
+    left_out: tuple[str, ...] = ()
     identity: DataIdentity | None = None
 
 
@@ -64,7 +69,8 @@ def make_report(
         "protocol_line": protocol.line,
         "protocol_fields": protocol.as_dict(),
         "words": origin.words,
-        "overlap": origin.overlap,
+        **origin.reading,
+        "left_out": {"count": len(origin.left_out), "first": list(origin.left_out[:SOME])},
         "limit": origin.limit,
         "images": took["images"],
         "expressions": took["expressions"],
@@ -133,7 +139,7 @@ def read_report(path: Path) -> tuple[dict[str, Any], Scores]:
         raise ValueError(f"{path}: no report.json; a folder that `refseg eval --out` wrote is accepted")
     try:
         stored = as_record(parse_json(read_text(file), "the file"), "the file")
-        report = {"overlap": "union", **stored}
+        report = {**TOLD, **stored}
         protocol: Protocol = protocol_from_dict(report["protocol_fields"])
         results = as_record(report["results"], "results")
         columns = as_list(results["columns"], "results.columns")

@@ -92,12 +92,21 @@ def _main(report: Mapping[str, Any]) -> str:
         else ""
     )
     overlap = "" if report["overlap"] == "union" else " Pixels under two parts of a target count as background (lavt)."
+    left_out = _left_out(report)
     note = (
-        f"{report['expressions']} expressions about {report['images']} images.{words}{limit}{overlap}{rounding} "
+        f"{report['expressions']} expressions about {report['images']} images.{words}{limit}{overlap}{left_out}"
+        f"{rounding} "
         f"Intervals: {report['resamples']} resamples of images with the seed {report['seed']}."
     )
     table = _html_table(("", "percent", "95 % interval"), rows, note)
     return f"<section>\n<p>Protocol <b>{escape(report['protocol_line'])}</b></p>\n{table}\n</section>"
+
+
+def _left_out(report: Mapping[str, Any]) -> str:
+    left_out = report.get("left_out") or {"count": 0}
+    if not left_out["count"]:
+        return ""
+    return f" {left_out['count']} rows, images or masks were left out because they cannot be used."
 
 
 def _rows(groups: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:

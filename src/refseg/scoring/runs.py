@@ -93,7 +93,10 @@ def evaluation_report(
     prepare_folder(out)
     with FolderLock(out):
         assert origin.identity is not None
-        header = make_header(predictor, origin.model, origin.identity, origin.split, words, origin.limit, protocol)
+        header = make_header(
+            predictor, origin.model, origin.identity, origin.split, words, origin.limit, protocol,
+            origin.reading["orientation"],
+        )  # fmt: skip
         _refuse_other(out / "predictions.jsonl", header)
         _refuse_report(out, origin, protocol)
         writer = PredictionWriter(out / "predictions.jsonl", header)
@@ -148,7 +151,7 @@ def _refuse_other(path: Path, header: dict[str, Any]) -> None:
     there = read_header(path)
     if asks_for_more(header, there):
         return
-    differ = [name for name in header if there.get(name) != header[name]]
+    differ = [name for name in {**header, **there} if there.get(name) != header.get(name)]
     if differ:
         raise ValueError(
             f"{path.parent}: holds predictions of {there.get('model')!r} that differ in {', '.join(differ)}; "
@@ -264,7 +267,9 @@ def evaluation_table(report: dict[str, Any]) -> Table:
     loss = " + ".join(report["training"].get("loss", ["unknown"]))
     other = [f"{name} {100 * x:.2f}" for name, x in report["published"].items() if name not in STANDARD]
     failures = ", ".join(f"{name} {count}" for name, count in report["outcomes"].items() if count)
+    left_out = report["left_out"]
     lines = [
+        *([f"{left_out['count']} left out, the first: {left_out['first'][0]}"] if left_out["count"] else []),
         f"{report['images']} images, {report['seconds']} s, {report['rate']:.1f} expressions/s; "
         f"trained with the loss {loss}",
         f"protocol {report['protocol_line']}",

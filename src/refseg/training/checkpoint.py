@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from refseg.data.reading import TOLD
 from refseg.files import first_line, write_beside
 from refseg.presets import preset_table
 from refseg.weights.versions import FORMAT, check_format, upgraded_config, upgraded_tensors
@@ -34,6 +35,7 @@ class RunState:
         source: Where the first weights came from, in words.
         tokenizer: The tokenizer's file.
         texts: Fingerprint of the training sentences; empty in the first checkpoints.
+        reading: How files were read that leave a choice, but for `overlap`.
         best: Best validation score so far, None before the first.
         seconds: Time trained so far.
     """
@@ -51,6 +53,7 @@ class RunState:
     source: str
     tokenizer: str
     texts: str = ""
+    reading: dict[str, Any] = field(default_factory=lambda: dict(TOLD))
     terms: list[str] = field(default_factory=list)
     best: float | None = None
     evaluated: int = 0
@@ -58,7 +61,19 @@ class RunState:
     seconds: float = 0.0
 
     # What another run must have in common to go on with this one.
-    FIXED: ClassVar = ("data", "items", "texts", "overlap", "seed", "steps", "preset", "precision", "ema", "eval_limit")
+    FIXED: ClassVar = (
+        "data",
+        "items",
+        "texts",
+        "overlap",
+        "reading",
+        "seed",
+        "steps",
+        "preset",
+        "precision",
+        "ema",
+        "eval_limit",
+    )
 
 
 @dataclass(frozen=True)

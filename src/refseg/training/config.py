@@ -12,7 +12,7 @@ from typing import Any
 from refseg.checked import Checked
 from refseg.data.formats.fields import as_record, parse_json, read_text
 from refseg.data.formats.refer import NAMED
-from refseg.data.formats.regions import Overlap
+from refseg.data.reading import AS_IT_IS, Reading
 from refseg.data.shapes import SETS
 from refseg.files import first_line
 from refseg.presets import get_preset
@@ -25,6 +25,7 @@ from refseg.weights.versions import FORMAT, check_format, upgraded_config
 RUN_FILE = "run.json"  # what a run was told, in its folder
 _PATHS = ("out", "encoders", "images")
 _PARTS = ("model", "input", "recipe")
+READING = tuple(field.name for field in fields(Reading))  # which stand beside the other things in the file
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Run(Checked):
         workers: Processes that prepare batches, for every process that trains.
         device: Where the network is; CUDA where there is one by default.
         encoders: Folder of the published encoder weights.
-        images: Folder of the data sets' images, where they are not in their usual place.
-        overlap: What becomes of pixels that two parts of a mask cover.
+        reading: How the data sets' files are read that leave a choice.
+        trust_data: Begin without looking at the data sets' files.
         init: Model whose weights the run begins with instead of the preset's encoders.
         precision: What the network computes in; weights, losses and optimiser stay in float32.
         accumulate: Parts that every process divides its share of a step into, to need less memory.
@@ -72,8 +73,8 @@ class Run(Checked):
     workers: int = 1
     device: str | None = None
     encoders: Path | None = None
-    images: Path | None = None
-    overlap: Overlap = "union"
+    reading: Reading = AS_IT_IS
+    trust_data: bool = False
     init: str | None = None
     precision: Precision = "fp32"
     accumulate: int = 1
@@ -104,7 +105,9 @@ def describe(preset: Preset) -> str:
 
 def run_to_json(run: Run) -> str:
     """What a run was told, so that it can go on without being told again; paths become absolute."""
-    told: dict[str, Any] = {field.name: getattr(run, field.name) for field in fields(Run) if field.name != "preset"}
+    told: dict[str, Any] = {field.name: getattr(run, field.name) for field in fields(Run)}
+    told |= {name: getattr(run.reading, name) for name in READING}
+    del told["preset"], told["reading"]
     told |= {name: str(told[name].absolute()) for name in _PATHS if told[name] is not None}
     told["data"] = list(data_names(run.data))
     told["init"] = None if run.init is None else init_name(run.init)
@@ -135,6 +138,7 @@ def read_run(out: Path, find: Callable[[str], Preset] = get_preset) -> Run:
         parts = {name: config_from_dict(type(getattr(base, name)), stored[name], name) for name in _PARTS}
         told |= {name: Path(told[name]) for name in _PATHS if told[name] is not None}
         told["data"] = tuple(told["data"]) if isinstance(told["data"], list) else told["data"]
+        told["reading"] = Reading(**{name: told.pop(name) for name in READING if name in told})
         return Run(preset=replace(base, **parts), **(told | {"out": out}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: not what a run was told ({first_line(error)})") from error

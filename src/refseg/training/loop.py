@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from refseg.data.index import IndexedSamples
 from refseg.data.loader import TrainingBatches
 from refseg.data.mixture import TrainingData, open_training
+from refseg.data.verify import Progress, refuse_bad, without_bad
 from refseg.predictor import Predictor
 from refseg.scoring.evaluation import evaluate
 from refseg.scoring.metrics import Scores
@@ -31,6 +33,7 @@ def train(
     report: Report | None = None,
     say: Say | None = None,
     processes: Processes | None = None,
+    looked: Progress | None = None,
 ) -> Model:
     """Trains, and returns the model as it is after the last step.
 
@@ -40,6 +43,7 @@ def train(
         report: Called after every step with the number of steps done, that of the whole run, and its losses.
         say: Called with what a user should read before the first step.
         processes: Who trains together; whoever the launcher started by default.
+        looked: Called while the data's files are looked at, with how many images are done, of how many.
 
     Raises:
         ValueError: The folder already holds a run and `resume` is off, the checkpoint does not fit, or data, model and
@@ -50,16 +54,29 @@ def train(
         KeyboardInterrupt: Ctrl-C or a request to end; a checkpoint of the last whole step has been written.
     """
     with nullcontext(processes) if processes is not None else find_processes(run.device) as team:
-        return _Training(run, resume, team, say if say is not None and team.main else lambda _: None).go(report)
+        told = say if say is not None and team.main else lambda _: None
+        return _Training(run, resume, team, told, looked if looked is not None and team.main else None).go(report)
 
 
 class _Training(Engine[Model]):
     """A method's training."""
 
+    def __init__(self, run: Run, resume: bool, team: Processes, say: Say, looked: Progress | None = None) -> None:
+        self._looked = looked if looked is not None else lambda done, of: None
+        super().__init__(run, resume, team, say)
+
+    def _look(self, split: IndexedSamples) -> IndexedSamples:
+        """Looks at a split's files before the first step, so that no run ends at a bad one hours later."""
+        if self.run.reading.skip_bad:
+            return without_bad(split, self._looked)
+        if not self.run.trust_data:
+            refuse_bad(split, self._looked)
+        return split
+
     def _open(self, resume: bool) -> Checkpoint | None:
         """The data, the number of steps, and where an earlier run stopped."""
         run, recipe = self.run, self.run.preset.recipe
-        self.data = open_training(run.data, recipe.expressions_per_image == 1, run.overlap, run.images)
+        self.data = open_training(run.data, recipe.expressions_per_image == 1, run.reading, self._look)
         self.items = 0 if self.data.train.endless else len(self.data.train)
         # Whole batches, as the papers' code counts: 40 epochs of 42,404 references by 32 are 53,000 steps.
         self.epoch = max(1, self.items // recipe.images_per_batch) if self.items else ENDLESS_EPOCH
@@ -85,8 +102,8 @@ class _Training(Engine[Model]):
         run = self.run
         self.state = RunState(
             step=0, seed=run.seed, steps=self.steps, preset=describe(run.preset), items=self.items,
-            data=" + ".join(data_names(run.data)), texts=_fingerprint(self.data.texts), overlap=run.overlap,
-            eval_limit=run.eval_limit, precision=run.precision, ema=run.ema,
+            data=" + ".join(data_names(run.data)), texts=_fingerprint(self.data.texts), overlap=run.reading.overlap,
+            reading=run.reading.told, eval_limit=run.eval_limit, precision=run.precision, ema=run.ema,
             source=start.source if start is not None else "", tokenizer=self.model.tokenizer.to_json(),
         )  # fmt: skip
 
@@ -121,6 +138,9 @@ class _Training(Engine[Model]):
         if self.steps != (printed := self.run.preset.recipe.steps) and self.run.steps is self.run.epochs is None:
             say(f"{self.steps} steps: {self.run.preset.epochs} epochs of {self.items} items, as the paper's {printed} "
                 "steps are of its data")  # fmt: skip
+        if self.data.left_out:
+            say(f"--skip-bad: {len(self.data.left_out)} images, masks and rows were left out, the first: "
+                f"{self.data.left_out[0]}")  # fmt: skip
         if self.data.taken_out:
             say(f"{self.data.taken_out} images were taken out of training: val or test of one of the sets has them")
         if self.team.main:

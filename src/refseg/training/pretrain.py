@@ -232,7 +232,7 @@ class _Pretraining(Engine[Path]):
         run = self.run
         self.state = RunState(
             step=0, seed=run.seed, steps=self.steps, preset=describe(run.preset), data="refshapes without questions",
-            items=0, overlap=run.overlap, eval_limit=run.eval_limit, precision=run.precision, ema=run.ema,
+            items=0, overlap=run.reading.overlap, eval_limit=run.eval_limit, precision=run.precision, ema=run.ema,
             source="pretrained from scratch", tokenizer=self.tokenizer.to_json(),
         )  # fmt: skip
 

@@ -129,7 +129,10 @@ def test_an_image_that_is_not_the_annotated_one(tmp_path):
     photo(tmp_path / "e.png", 0)
     write(tmp_path, [*GOOD, row(image="e.png", mask=rle(W, H))])  # a code tells the size of what was annotated
     assert found(tmp_path) == {"images of another size": ("error", "data.jsonl val", 1)}
-    assert examples(tmp_path, "images of another size") == [f"{tmp_path / 'e.png'}: {W}x{H}, not {H}x{W}"]
+    assert examples(tmp_path, "images of another size") == [
+        f"image e.png: annotated as {H}x{W} pixels, {tmp_path / 'e.png'} has {W}x{H}; the image that was annotated is "
+        "accepted"
+    ]
     assert found(tmp_path, fast=True) == {}
 
 
@@ -152,7 +155,8 @@ def test_missing_and_damaged_images(tmp_path):
     got = found(tmp_path)
     assert got["missing images"] == ("error", "data.jsonl train", 1)
     assert got["unreadable images"] == ("error", "data.jsonl val", 1)
-    assert examples(tmp_path, "unreadable images") == [str(tmp_path / "c.png")]
+    (told,) = examples(tmp_path, "unreadable images")
+    assert told.startswith(f"image c.png: {tmp_path / 'c.png'}: damaged, truncated")
     assert set(found(tmp_path, fast=True)) == {"missing images"}
     report = check(tmp_path, fast=True)
     assert "not opened" in report.skipped[0] and report.skipped[1].startswith("4 masks")

@@ -466,7 +466,7 @@ def first(which, **fields):
     [
         (lambda content: content.pop("categories"), "annotation 0: category 1 is not among the categories"),
         (lambda content: content.update(images={}), "images: {}; a list is accepted"),
-        (first("images", height=0), "image 0: 300 x 0 pixels"),
+        (first("images", height=0), "image 0: width 300, height 0"),
         (first("images", height=None, width=None), "image 0: no height and width"),
         (first("images", file_name=3), "image 0: file_name: 3"),
         (first("images", id=1), "image 1: there twice"),

@@ -6,27 +6,29 @@ Every set is read by the code that reads it for training, whatever its format; n
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, cast
 
 from refseg.data.checks.leakage import Images, TrainList, find_leaks, image_names, read_list
 from refseg.data.formats.coco import EXPRESSIONS
 from refseg.data.formats.entries import Entry
-from refseg.data.formats.images import read_image
+from refseg.data.formats.fields import Problems
 from refseg.data.formats.jsonl import NAMES
+from refseg.data.formats.mask_pictures import CHOICE, mask_size
 from refseg.data.formats.refer import EXPECTED, PRINTED, data_name, split_by
-from refseg.data.formats.regions import RawReference, Region, Size, rasterise, read_mask, region_size
+from refseg.data.formats.regions import BadMask, RawReference, Size, draw, region_size
+from refseg.data.index import BadSample, IndexedSamples, is_outside
+from refseg.data.reading import AS_IT_IS, Reading
 from refseg.data.sets import read_splits
 
 EXAMPLES = 5
 # Longest sequences that the papers' models read, in tokens with both ends: with BERT those of the LAVT family, with
 # CLIP those of the CRIS family on RefCOCO(+), on RefCOCOg, and JMCELN's.
 LIMITS: Mapping[str, tuple[int, ...]] = {"BERT": (20,), "CLIP": (17, 22, 30)}
-_SLACK = 1.5  # pixels: annotation tools put a corner on or just beyond the border
 # Published splits that share images, and why that is known.
 _SHARING: Mapping[str, str] = {
     "refcocog-google": "its authors split objects, not images",
@@ -54,10 +56,23 @@ FINDINGS: Mapping[str, tuple[str, str]] = {
     "missing images": ("error", "the annotated image is not there"),
     "unreadable images": ("error", "the image is damaged or no image"),
     "images of another size": ("error", "the image is not of the size that was annotated"),
+    "turned photos": (
+        "error",
+        "the photo has an EXIF orientation, and its annotations fit the stored pixels, or these and the photo as it is "
+        "shown alike; --orientation says which were annotated",
+    ),
+    "images of unusual range": ("warning", "what is white was guessed from the numbers of the image"),
     "unreadable masks": ("error", "the mask cannot be drawn"),
     "masks of another size": ("error", "the mask is not of the image's size"),
+    "masks of several values": ("error", f"the picture of the mask is a map of labels: {CHOICE}"),
+    "masks against their boxes": ("error", "the mask is not where the annotation's own bbox is"),
+    "masks against their areas": ("warning", "the mask has less than half or more than twice the annotated area"),
     "masks outside images": ("error", "an outline leaves the image by more than a pixel"),
     "empty masks": ("error", "a mask is given and has no pixel"),
+    "soft masks": ("warning", "the picture of the mask has soft edges, which are cut at half"),
+    "lossy masks": ("warning", "the mask is kept in a lossy format, which blurs it; it is cut at half"),
+    "parts without area": ("warning", "a part of the mask has no pixel and is passed over"),
+    "references without sentences": ("warning", "nothing is asked about them, and they are passed over"),
     "overlapping parts": ("warning", "parts of a mask overlap: code that keeps pixels equal to 1 cuts holes there"),
     "empty expressions": ("error", "an expression without a word"),
     "ambiguous expressions": ("warning", "the same words about different objects of an image"),
@@ -154,6 +169,7 @@ def check(
     measure: Measure = WORDS,
     train_list: Path | None = None,
     progress: Callable[[str], object] = lambda what: None,
+    reading: Reading = AS_IT_IS,
 ) -> Report:
     """Looks over all data sets in and below a folder.
 
@@ -164,13 +180,14 @@ def check(
         train_list: A file with an image's name or path in every line, of images that something is trained on. It then
             decides what is a leak between sets, instead of the sets' own training splits.
         progress: Is told what is looked at.
+        reading: How files are read that leave a choice.
 
     Raises:
         ValueError: `root` is not there, or the list cannot be read.
     """
     if not root.exists():
         raise ValueError(f"{root}: no such folder; a folder with data sets, or the file of one, is accepted")
-    return _Doctor(root, fast, measure, progress).check(read_list(train_list) if train_list else None)
+    return _Doctor(root, fast, measure, progress, reading).check(read_list(train_list) if train_list else None)
 
 
 def find_sources(root: Path) -> tuple[list[Path], list[Path]]:
@@ -197,10 +214,13 @@ def find_sources(root: Path) -> tuple[list[Path], list[Path]]:
 
 
 class _Doctor:
-    def __init__(self, root: Path, fast: bool, measure: Measure, progress: Callable[[str], object]) -> None:
+    def __init__(
+        self, root: Path, fast: bool, measure: Measure, progress: Callable[[str], object], reading: Reading
+    ) -> None:
         self._root, self._fast, self._measure, self._progress = root, fast, measure, progress
+        self._reading = reading
         self._found: dict[tuple[str, str], Finding] = {}
-        self._opened: dict[Path, tuple[str | None, Size | None]] = {}  # of every image: what is wrong, and its size
+        self._opened: dict[tuple[Path, Size | None], BadSample | None] = {}  # what is wrong with an image
         self._unchecked = 0
 
     def check(self, listed: TrainList | None) -> Report:
@@ -212,9 +232,9 @@ class _Doctor:
             self._add("no data", str(self._root), str(self._root), f"; the originals are described at {described}")
         sets, images = [], []
         for source in sources:
-            problems: list[str] = []
+            problems = Problems()
             try:
-                splits = read_splits(source, problems=problems)
+                splits = read_splits(source, self._reading.images, problems)
             except ValueError as error:
                 self._rows(source, problems)
                 if split_by(source) is not None and not source.with_name("instances.json").is_file():
@@ -242,9 +262,11 @@ class _Doctor:
             skipped.append(f"{self._unchecked} masks of images of unknown size were not drawn")
         return Report(str(self._root), sets, findings, self._measure.name, skipped)
 
-    def _rows(self, source: Path, problems: Sequence[str]) -> None:
+    def _rows(self, source: Path, problems: Problems) -> None:
         for problem in problems:
             self._add("unreadable rows", str(source), problem.removeprefix(f"{source}: "))
+        for passed in problems.passed:
+            self._add("references without sentences", str(source), passed.removeprefix(f"{source}: "))
 
     def _below(self, source: Path) -> str:
         return str(source.relative_to(self._root)) if source != self._root else source.name
@@ -277,55 +299,71 @@ class _Doctor:
 
     def _split(self, source: Path, where: str, entries: Sequence[Entry]) -> None:
         described = ORIGINALS.get(source.absolute().parent.name)
+        samples = IndexedSamples(where, "", entries, source, self._reading)
         for entry in entries:
-            problem, size = self._image(entry.file)
-            if problem == "missing images":
-                self._add(problem, where, str(entry.file), f"; described at {described}" if described else "")
-            elif problem is not None:
-                self._add(problem, where, str(entry.file))
-            if size is not None and entry.size is not None and size != entry.size:
-                self._add("images of another size", where, f"{entry.file}: {_named(size)}, not {_named(entry.size)}")
+            size = self._image(samples, entry, where, f"; described at {described}" if described else "")
             for reference in entry.references:
-                self._mask(where, reference, entry.size or size)
+                self._mask(where, samples.chosen(reference), size)
             self._sentences(where, entry)
         self._lengths(where, entries)
 
-    def _image(self, file: Path) -> tuple[str | None, Size | None]:
-        if file not in self._opened:
-            problem, size = None, None
-            if not file.is_file():
-                problem = "missing images"
-            elif not self._fast:
+    def _image(self, samples: IndexedSamples, entry: Entry, where: str, described: str) -> Size | None:
+        """Looks at an image; its size as far as anything says it."""
+        if self._fast:
+            if not entry.file.is_file():
+                self._add("missing images", where, str(entry.file), described)
+            return entry.size
+        try:
+            size, _ = samples.frame(entry)
+            self._pixels(samples, entry, size)
+        except BadSample as error:
+            more = described if error.finding == "missing images" else ""
+            short = str(error).removeprefix(f"{samples.source}: ")
+            self._add(error.finding, where, error.example if error.finding == "missing images" else short, more)
+            return entry.size
+        return size
+
+    def _pixels(self, samples: IndexedSamples, entry: Entry, size: Size) -> None:
+        """Reads an image once, however many splits have it.
+
+        Raises:
+            BadSample: It cannot be read.
+        """
+        key = (entry.file, size)
+        if key not in self._opened:
+            self._opened[key] = None
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
                 try:
-                    height, width = read_image(file).shape[:2]
-                    size = height, width
-                except ValueError:
-                    problem = "unreadable images"
-            self._opened[file] = problem, size
-        return self._opened[file]
+                    samples.image(entry)
+                except BadSample as error:
+                    self._opened[key] = error
+            for warning in told:
+                self._add("images of unusual range", samples.name, str(warning.message))
+        if (known := self._opened[key]) is not None:
+            raise known
 
     def _mask(self, where: str, reference: RawReference, size: Size | None) -> None:
         if not reference.regions:
             return  # nothing is referred to
-        try:
-            sizes = [_own_size(region) for region in reference.regions]
-            size = size or next((own for own in sizes if own is not None), None)
-            if size is None:
-                self._unchecked += 1
-                return
-            if any(own not in (None, size) for own in sizes):
-                self._add("masks of another size", where, reference.ref_id)
-                return
-            union, once = rasterise(reference, size), rasterise(reference, size, "lavt")
-        except ValueError:
-            self._add("unreadable masks", where, reference.ref_id)
+        size = size or next((own for own in map(region_size, reference.regions) if own is not None), None)
+        if size is None and all(region.file is not None for region in reference.regions):
+            with suppress(ValueError):  # a missing file is found when it is drawn
+                size = mask_size(cast(Path, reference.regions[0].file))
+        if size is None:
+            self._unchecked += 1
             return
-        if any(_outside(polygon, size) for region in reference.regions for polygon in region.polygons or ()):
+        if any(is_outside(polygon, size) for region in reference.regions for polygon in region.polygons or ()):
             self._add("masks outside images", where, reference.ref_id)
-        if not union.any():
-            self._add("empty masks", where, reference.ref_id)
-        if not np.array_equal(union, once):
+        try:
+            drawn = draw(reference, size)
+        except BadMask as error:
+            self._add(error.finding, where, f"{reference.ref_id}: {error}")
+            return
+        if drawn.overlapping:
             self._add("overlapping parts", where, reference.ref_id)
+        for finding, says in drawn.notes:
+            self._add(finding, where, f"{reference.ref_id}: {says}")
 
     def _sentences(self, where: str, entry: Entry) -> None:
         meant: dict[str, dict[int, int]] = {}
@@ -374,20 +412,3 @@ def _counts(entries: Sequence[Entry]) -> dict[str, int]:
         "sentences": sum(len(entry.expressions) for entry in entries),
         "images": len(entries),
     }
-
-
-def _own_size(region: Region) -> Size | None:
-    if region.file is None:
-        return region_size(region)
-    height, width = read_mask(region.file).shape
-    return height, width
-
-
-def _outside(polygon: np.ndarray, size: Size) -> bool:
-    """Whether an outline x, y, x, y, ... leaves an image of size (H, W)."""
-    points = polygon.reshape(-1, 2)
-    return bool((points < -_SLACK).any() or (points > np.array([size[1], size[0]]) + _SLACK).any())
-
-
-def _named(size: Size) -> str:
-    return f"{size[1]}x{size[0]}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from refseg.data.describe.scene import Scene, Thing
 from refseg.data.describe.words import clean
 from refseg.data.formats.coco import Annotation, read_instances
-from refseg.data.formats.regions import RawReference, Size, parse_segmentation, rasterise
+from refseg.data.formats.regions import BadMask, RawReference, Size, rasterise
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,12 @@ class Photos:
         found = []
         for annotation in photo.annotations:
             where = f"{self.path}: annotation {annotation.ann_id}"
-            regions = parse_segmentation(annotation.segmentation, where)
+            region = annotation.region(where)
             try:
-                mask = rasterise(RawReference(annotation.ann_id, None, regions), photo.size)
-            except ValueError as error:
+                mask = rasterise(RawReference(annotation.ann_id, None, (region,)), photo.size)
+            except BadMask as error:
+                if error.finding == "empty masks":
+                    continue
                 raise ValueError(f"{where}: {error}; a mask of the image's own size is accepted") from error
-            if mask.any():
-                found.append(Thing(annotation.ann_id, clean(annotation.category or ""), mask, annotation.crowd))
+            found.append(Thing(annotation.ann_id, clean(annotation.category or ""), mask, annotation.crowd))
         return Scene(tuple(found))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from refseg.data.formats.regions import RawReference, Size, parse_segmentation, rasterise
+from refseg.data.formats.regions import RawReference, Size, rasterise
 from refseg.types import Reference
 
 FILE = "instances.json"
@@ -59,9 +59,9 @@ class AnnotatedObjects:
             if annotation.image_id not in wanted or annotation.crowd:
                 continue
             try:
-                regions = parse_segmentation(annotation.segmentation, f"{self._path}: annotation {annotation.ann_id}")
+                region = annotation.region(f"{self._path}: annotation {annotation.ann_id}")
             except ValueError:
                 continue
-            raw = RawReference(annotation.ann_id, annotation.category, regions)
+            raw = RawReference(annotation.ann_id, annotation.category, (region,))
             found[annotation.image_id] = (*found.get(annotation.image_id, ()), raw)
         return found

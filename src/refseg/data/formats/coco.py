@@ -7,7 +7,7 @@ A folder in this format holds
     expressions.jsonl   one JSON object a line: `expression`, and `ann_id`: the annotation it means, a list of several,
                         or null (then with `image_id`) where it means nothing in the image. Optional are `split`,
                         `ref_id`, `sent_id` and `kind`. `expressions.json` holds the same objects in one list
-    images/             the images (or they lie beside the two files)
+    images/             the images (or they lie beside the two files); `file_name` may begin with images/, too
 
 Rows about the same annotations of an image are about one reference, unless they give different `ref_id`.
 """
@@ -34,6 +34,7 @@ from refseg.data.formats.fields import (
     shown,
 )
 from refseg.data.formats.grouping import Grouping
+from refseg.data.formats.photos import PhotoFinder
 from refseg.data.formats.regions import RawReference, Region, Size, check_size, parse_segmentation
 
 EXPRESSIONS = ("expressions.jsonl", "expressions.json")
@@ -49,6 +50,8 @@ class Annotation:
         category: Name of its category, if it has one.
         segmentation: As in the file; parsed when somebody needs it.
         crowd: Whether it is a region with an unknown number of objects.
+        box: Its `bbox`, and
+        area: its `area`, as in the file; None where it has none.
     """
 
     ann_id: str
@@ -56,6 +59,16 @@ class Annotation:
     category: str | None
     segmentation: Any
     crowd: bool
+    box: Any = None
+    area: Any = None
+
+    def region(self, where: str) -> Region:
+        """Where it is.
+
+        Raises:
+            ValueError: The segmentation is malformed; the message starts with `where`.
+        """
+        return parse_segmentation(self.segmentation, where, self.box, self.area)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +86,9 @@ class Instances:
     images: Mapping[str, tuple[str, Size | None]]
     annotations: Mapping[str, Annotation]
     counts: Mapping[tuple[str, str | None], int]
-    _regions: dict[str, tuple[Region, ...]] = field(default_factory=dict, repr=False)
+    _regions: dict[str, Region] = field(default_factory=dict, repr=False)
 
-    def _regions_of(self, ann_id: str) -> tuple[Region, ...]:
+    def _region_of(self, ann_id: str) -> Region:
         """Where an annotation is; read once, however many references mean it.
 
         Raises:
@@ -83,7 +96,7 @@ class Instances:
         """
         if ann_id not in self._regions:
             where = f"{self.path}: annotation {ann_id}"
-            self._regions[ann_id] = parse_segmentation(self.annotations[ann_id].segmentation, where)
+            self._regions[ann_id] = self.annotations[ann_id].region(where)
         return self._regions[ann_id]
 
     def reference(self, ref_id: str, ann_ids: Sequence[str], image_id: str | None, where: str) -> RawReference:
@@ -103,7 +116,7 @@ class Instances:
                     "annotations of the same image are accepted"
                 )
             meant.append(annotation)
-        regions = tuple(region for annotation in meant for region in self._regions_of(annotation.ann_id))
+        regions = tuple(self._region_of(annotation.ann_id) for annotation in meant)
         categories = {annotation.category for annotation in meant}
         category = categories.pop() if len(categories) == 1 else None
         extra: dict[str, Any] = {"ann_ids": tuple(ann_ids)}
@@ -129,7 +142,12 @@ def read_instances(path: Path, problems: list[str] | None = None) -> Instances:
         with leave_out(problems):
             record = as_record(value, where)
             category_id = as_id(needed(record, "id", where), f"{where}: id")
-            categories[category_id] = as_name(needed(record, "name", where), f"{where}: name")
+            category = as_name(needed(record, "name", where), f"{where}: name")
+            if (before := categories.setdefault(category_id, category)) != category:
+                raise ValueError(
+                    f"{path}: category {category_id}: there twice, as {shown(before)} and as {shown(category)}; every "
+                    "id with one name is accepted"
+                )
     images: dict[str, tuple[str, Size | None]] = {}
     for where, value in _rows(needed(content, "images", str(path)), path, "images", "image"):
         with leave_out(problems):
@@ -180,7 +198,10 @@ def _annotation(value: Any, where: str, path: Path, categories: Mapping[str, str
             raise ValueError(f"{where}: category {category_id} is not among the categories; one of them is accepted")
         category = categories[category_id]
     image_id = as_id(needed(record, "image_id", where), f"{where}: image_id")
-    return Annotation(ann_id, image_id, category, record.get("segmentation"), bool(record.get("iscrowd")))
+    return Annotation(
+        ann_id, image_id, category, record.get("segmentation"), bool(record.get("iscrowd")), record.get("bbox"),
+        record.get("area"),
+    )  # fmt: skip
 
 
 def read_coco(
@@ -201,14 +222,14 @@ def read_coco(
         ValueError: A file is missing or malformed; names file and line.
     """
     known = read_instances(instances, problems)
-    if images is None:
-        beside = instances.parent / "images"
-        images = beside if beside.is_dir() else instances.parent
+    beside = instances.parent / "images"
+    here = [beside, instances.parent] if beside.is_dir() else [instances.parent]
+    photos = PhotoFinder(here if images is None else [images])
     grouping = Grouping(str(expressions))
     made: dict[tuple[str, str, str], RawReference] = {}
     for number, where, value in json_rows(expressions, problems):
         with leave_out(problems):
-            _add_expression(grouping, value, number, where, known, images, made)
+            _add_expression(grouping, value, number, where, known, photos, made)
     return grouping.splits()
 
 
@@ -218,7 +239,7 @@ def _add_expression(
     number: int,
     where: str,
     known: Instances,
-    images: Path,
+    photos: PhotoFinder,
     made: dict[tuple[str, str, str], RawReference],
 ) -> None:
     record = as_record(value, where)
@@ -242,4 +263,4 @@ def _add_expression(
     key = (image_id, ref_id, "+".join(ann_ids))
     if key not in made:
         made[key] = known.reference(ref_id, ann_ids, image_id, where)
-    grouping.add(row, image_id, images / name, size, made[key], sorted(ann_ids), where)
+    grouping.add(row, image_id, photos.find(name), size, made[key], sorted(ann_ids), where, photos.folders)

@@ -19,6 +19,7 @@ class Entry:
         size: (H, W) if the annotations say it.
         references: What is referred to.
         expressions: The sentences; `reference` is an index into `references`.
+        places: Folders that the image was looked for in.
     """
 
     image_id: str
@@ -26,3 +27,4 @@ class Entry:
     size: Size | None
     references: tuple[RawReference, ...]
     expressions: tuple[Expression, ...]
+    places: tuple[Path, ...] = ()

@@ -166,6 +166,18 @@ def as_count(value: Any, where: str) -> int:
     return count
 
 
+class Problems(list[str]):
+    """Messages of malformed rows, which are left out.
+
+    Attributes:
+        passed: Messages of rows that are as they should be and hold nothing that is used.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed: list[str] = []
+
+
 @contextmanager
 def leave_out(problems: list[str] | None) -> Iterator[None]:
     """What is wrong with a row ends the row, and is noted, where somebody collects problems; else it stops.

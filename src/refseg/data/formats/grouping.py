@@ -45,6 +45,7 @@ class _Image:
 
     file: Path
     size: Size | None
+    folders: tuple[Path, ...]
     references: list[RawReference] = field(default_factory=list)
     places: dict[str, tuple[int, Any, str]] = field(default_factory=dict)
     sentences: list[tuple[Row, int]] = field(default_factory=list)
@@ -89,6 +90,7 @@ class Grouping:
         reference: RawReference,
         identity: Any,
         where: str,
+        places: tuple[Path, ...] = (),
     ) -> None:
         """Takes in a sentence.
 
@@ -100,6 +102,7 @@ class Grouping:
             reference: Its reference; of all with the same `ref_id` the first is kept.
             identity: What makes the reference; rows with the same `ref_id` must agree in it.
             where: The place, for messages.
+            places: Folders that the file was looked for in.
 
         Raises:
             ValueError: The row contradicts an earlier one; names both.
@@ -116,7 +119,7 @@ class Grouping:
         if first := self._sentences.get((row.split, row.sent_id)):
             raise ValueError(f"{where}: sent_id {row.sent_id} is also at {first}; every sent_id once is accepted")
         images, ref_id = self._splits.setdefault(row.split, {}), reference.ref_id
-        image = images.setdefault(image_id, _Image(file, size))
+        image = images.setdefault(image_id, _Image(file, size, places))
         if image.size is None:
             image.size = size
         if ref_id not in image.places:
@@ -180,4 +183,5 @@ def _entry(image_id: str, image: _Image) -> Entry:
         image.size,
         tuple(image.references),
         tuple(Expression(row.sent_id, row.text, number, row.kind, row.words) for row, number in sentences),
+        image.folders,
     )

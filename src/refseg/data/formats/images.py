@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+
+from refseg.data.formats.pictures import ACCEPTED, Refused, opened
+from refseg.data.formats.ranges import to_bytes, white_of
 
 MIN_SIDE, MAX_ASPECT = 8, 100
-ACCEPTED = "a JPEG, PNG, WebP, BMP, GIF or TIFF file is accepted"
+_TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
+_ROWS = 256  # converted at a time, so that a large picture is there once and not several times
+
+Size = tuple[int, int]
 
 
-def read_image(image: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray) -> np.ndarray:
+def read_image(
+    image: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray, upright: bool = True
+) -> np.ndarray:
     """Reads an image.
 
-    EXIF rotation is applied, transparency laid over white, greyscale, palette, CMYK and 16-bit images converted.
+    EXIF rotation is applied, transparency laid over white; greyscale, palette, CMYK, 16-bit and float images are
+    converted, with a warning where their range had to be guessed (`refseg.data.formats.ranges`).
 
     Args:
         image: A path, the bytes of a file, a file opened for reading bytes, a PIL image, or an array (H, W),
             (H, W, 1), (H, W, 3) or (H, W, 4) of uint8.
+        upright: Turn it as its EXIF orientation says; else the pixels are as they are stored.
 
     Returns:
         (H, W, 3) uint8.
@@ -31,33 +41,28 @@ def read_image(image: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | 
         ValueError: The file is missing, not an image, truncated, too large to be safe, or of a size that cannot be
             segmented (a side below 8 pixels, or one side over 100 times the other).
     """
-    if isinstance(image, np.ndarray):
-        image = _from_array(image)
-    if isinstance(image, bytes | bytearray | memoryview):
-        image = io.BytesIO(image)
+    if isinstance(image, bytearray | memoryview):
+        image = bytes(image)
     if isinstance(image, os.PathLike):
         image = Path(os.fspath(image))
-    if not isinstance(image, str | Path | Image.Image) and not hasattr(image, "read"):
-        given = "None" if image is None else f"of type {type(image).__name__}"
-        raise ValueError(f"image {given}: a path, bytes, an open file, a PIL image or an array "
-                         "is accepted")  # fmt: skip
     name = str(image) if isinstance(image, str | Path) else "image"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            result = _pixels(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        limit = Image.MAX_IMAGE_PIXELS
-        raise ValueError(f"{name}: too many pixels; at most {limit} are accepted") from error
-    except FileNotFoundError as error:
-        raise ValueError(f"{name}: no such file; {ACCEPTED}") from error
-    except IsADirectoryError as error:
-        raise ValueError(f"{name}: a folder; {ACCEPTED}") from error
-    except Image.UnidentifiedImageError as error:
-        raise ValueError(f"{name}: no image; {ACCEPTED}") from error
-    except Exception as error:  # a damaged file makes Pillow raise nearly anything
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ValueError(f"{name}: damaged, truncated or unreadable image ({reason}); {ACCEPTED}") from error
+    if isinstance(image, np.ndarray):
+        image = _from_array(image)
+    if isinstance(image, Image.Image):
+        try:
+            result = _to_rgb(ImageOps.exif_transpose(image) if upright else image, name)
+        except (Refused, Warning):
+            raise
+        except Exception as error:  # it may be the picture of a damaged file, not yet read
+            raise ValueError(f"{name}: damaged, truncated or unreadable image ({error}); {ACCEPTED}") from error
+    elif isinstance(image, str | Path | bytes) or hasattr(image, "read"):
+        with opened(image, name) as picture:
+            if upright:
+                ImageOps.exif_transpose(picture, in_place=True)
+            result = _to_rgb(picture, name)
+    else:
+        given = "None" if image is None else f"of type {type(image).__name__}"
+        raise ValueError(f"image {given}: a path, bytes, an open file, a PIL image or an array is accepted")
     h, w = result.shape[:2]
     if min(h, w) < MIN_SIDE or max(h, w) > MAX_ASPECT * min(h, w):
         raise ValueError(
@@ -66,11 +71,22 @@ def read_image(image: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | 
     return result
 
 
-def _pixels(image: str | Path | BinaryIO | Image.Image) -> np.ndarray:
-    if isinstance(image, Image.Image):
-        return _to_rgb(image)
-    with Image.open(Path(image) if isinstance(image, str) else image) as picture:
-        return _to_rgb(picture)
+def stored_size(file: Path) -> tuple[Size, int]:
+    """(H, W) of an image's stored pixels and its EXIF orientation (1 is upright), from its header alone.
+
+    Raises:
+        ValueError: It is missing or no image.
+    """
+    with opened(file, str(file)) as picture:
+        return (picture.height, picture.width), orientation_of(picture)
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """The EXIF orientation of a picture, 1 to 8; 1, upright, where it has none."""
+    if picture.format == "PNG" and not {"exif", "Raw profile type exif"} & set(picture.info):
+        return 1  # asking would read all pixels
+    value = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -82,16 +98,34 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
 
 
-def _to_rgb(picture: Image.Image) -> np.ndarray:
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I;16"):
-        upright = Image.fromarray((np.asarray(upright, dtype=np.float64) / 257).round().astype(np.uint8))
-    elif upright.mode in ("I", "F"):  # no range is defined: floats up to 1, 8-bit or 16-bit numbers
-        values = np.asarray(upright, dtype=np.float64)
-        top = float(values.max(initial=0))
-        scale = 255 if upright.mode == "F" and top <= 1 else 1 if top <= 255 else 1 / 257
-        upright = Image.fromarray((values * scale).clip(0, 255).round().astype(np.uint8))
-    if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
-        rgba = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.asarray(upright.convert("RGB"))
+def _to_rgb(picture: Image.Image, name: str) -> np.ndarray:
+    picture.load()
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        return _grey(np.asarray(picture), name)
+    result = np.empty((picture.height, picture.width, 3), np.uint8)
+    for rows in _strips(picture.height):
+        strip = picture.crop((0, rows.start, picture.width, rows.stop))
+        if strip.mode in _TRANSPARENT or "transparency" in picture.info:
+            rgba = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        result[rows] = np.asarray(strip.convert("RGB"))
+    return result
+
+
+def _grey(values: np.ndarray, name: str) -> np.ndarray:
+    try:
+        white, warning = white_of(values)
+    except ValueError as error:
+        accepted = "an image of 8 bits, or with 0 for black and 1, 255 or 65535 for white, is accepted"
+        raise Refused(f"{name}: {error}; {accepted}") from error
+    if warning:
+        warnings.warn(f"{name}: {warning}", stacklevel=4)
+    result = np.empty((*values.shape, 3), np.uint8)
+    for rows in _strips(len(values)):
+        result[rows] = to_bytes(values[rows], white)[..., None]
+    return result
+
+
+def _strips(height: int) -> Iterator[slice]:
+    for first in range(0, height, _ROWS):
+        yield slice(first, min(height, first + _ROWS))

@@ -6,6 +6,8 @@
                  run-length code {"size": [H, W], "counts": ...}, or null where it means nothing in the image
     split        optional; a file without it is one split named "all"
     image_id, ref_id, sent_id, category, kind   optional
+    mask_values  optional: which values of a picture of a mask are the object, as 1,2 or not 0,255 or >127; what is not
+                 black by default. So one picture of labels may serve many rows
     position     optional: place of the sentence among those of its image, else the order of the lines
 
 Paths are relative to the file. Rows of one image belong together. Rows of an image with the same `ref_id` are about one
@@ -37,6 +39,7 @@ from refseg.data.formats.fields import (
     shown,
 )
 from refseg.data.formats.grouping import Grouping
+from refseg.data.formats.mask_pictures import Foreground, parse_foreground
 from refseg.data.formats.regions import RawReference, Region, Size, parse_segmentation, region_size
 
 NAMES = ("data.jsonl", "data.csv")
@@ -94,15 +97,18 @@ class _Reader:
             identity = self.masks[row.split, image_id, ref_id]
         else:
             mask = needed(record, "mask", where)
-            identity = json.dumps([mask, category])
+            identity = json.dumps([mask, category, *([record["mask_values"]] if "mask_values" in record else [])])
             if ref_id is None:
                 ref_id = self.unnamed.get((row.split, image_id, identity), f"{image_id}:{number}")
-        regions = _regions(record.get("mask"), self.folder, f"{where}: mask")
+        foreground = None
+        if record.get("mask_values") is not None:
+            foreground = parse_foreground(record["mask_values"], f"{where}: mask_values")
+        regions = _regions(record.get("mask"), self.folder, foreground, f"{where}: mask")
         extra = {}
         if record.get("same_category") is not None:
             extra["same_category"] = as_count(record["same_category"], f"{where}: same_category")
         reference = RawReference(ref_id, category, regions, extra)
-        self.grouping.add(row, image_id, file, _size(regions), reference, identity, where)
+        self.grouping.add(row, image_id, file, _size(regions), reference, identity, where, (self.photos,))
         # Only a row that was taken in is remembered.
         self.masks.setdefault((row.split, image_id, ref_id), identity)
         if row.ref_id is None:
@@ -124,14 +130,14 @@ def _image_id(
     return given
 
 
-def _regions(mask: Any, folder: Path, where: str) -> tuple[Region, ...]:
+def _regions(mask: Any, folder: Path, foreground: Foreground | None, where: str) -> tuple[Region, ...]:
     if mask is None:
         return ()
     if isinstance(mask, str):
-        return (Region(file=folder / as_name(mask, where)),)
+        return (Region(file=folder / as_name(mask, where), foreground=foreground),)
     if isinstance(mask, list) and mask and not isinstance(mask[0], list | dict):
         mask = [mask]  # one polygon without its outer list
-    return parse_segmentation(mask, where)
+    return (parse_segmentation(mask, where),)
 
 
 def _size(regions: tuple[Region, ...]) -> Size | None:

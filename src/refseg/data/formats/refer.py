@@ -23,6 +23,7 @@ from typing import Any
 from refseg.data.formats.coco import Instances, read_instances
 from refseg.data.formats.entries import Entry
 from refseg.data.formats.fields import (
+    Problems,
     as_count,
     as_id,
     as_list,
@@ -36,6 +37,7 @@ from refseg.data.formats.fields import (
     shown,
 )
 from refseg.data.formats.grouping import Grouping, Row, as_position
+from refseg.data.formats.photos import PhotoFinder
 from refseg.data.formats.safe_pickle import load_pickle
 
 REFS = re.compile(r"g?refs\((?P<by>[\w+-]+)\)\.(?:p|json)")
@@ -160,7 +162,7 @@ def read_refer(
         _check_uses(records, path)
     else:
         records = as_list(parse_json(read_text(path), str(path)), str(path))
-    photos = _Photos([images] if images is not None else photo_folders(path))
+    photos = PhotoFinder([images] if images is not None else photo_folders(path))
     grouping = Grouping(str(path))
     names = _Unique()
     for number, value in enumerate(records):
@@ -207,7 +209,7 @@ def _add_reference(
     path: Path,
     number: int,
     known: Instances,
-    photos: _Photos,
+    photos: PhotoFinder,
     names: _Unique,
     problems: list[str] | None,
 ) -> None:
@@ -225,14 +227,16 @@ def _add_reference(
         known_count = None if told is None else as_count(told, f"{where}: same_category")
         raw = replace(raw, extra={**raw.extra, "same_category": known_count})
     sentences = as_list(needed(record, "sentences", where), f"{where}: sentences")
-    if not sentences:
-        raise ValueError(f"{where}: sentences is empty; at least one is accepted")
+    if not sentences:  # the published gRefCOCO has such
+        if isinstance(problems, Problems):
+            problems.passed.append(where)
+        return
     raw = replace(raw, ref_id=names.of(split, "reference", ref_id))
     for place, value in enumerate(sentences):
         at = f"{where}: sentence number {place}"
         with leave_out(problems):
             row = _sentence(value, split, raw.ref_id, names, at)
-            grouping.add(row, image_id, photos.find(name), size, raw, number, at)
+            grouping.add(row, image_id, photos.find(name), size, raw, number, at, photos.folders)
 
 
 def _sentence(value: Any, split: str, ref_id: str, names: _Unique, at: str) -> Row:
@@ -263,27 +267,6 @@ def _annotations(record: Mapping[str, Any], where: str) -> Sequence[str]:
 def _counted(tokens: Any) -> int | None:
     """How many words the data set counts in a sentence, by its list of words."""
     return len(tokens) if isinstance(tokens, list | tuple) and tokens else None
-
-
-class _Photos:
-    """Finds photos in several folders; the folder of the last one is tried first, as they mostly lie in one."""
-
-    def __init__(self, folders: Sequence[Path]) -> None:
-        self._folders = [folder for folder in folders if folder.is_dir()]
-        self._else = folders[0]
-        self._found: dict[str, Path] = {}
-
-    def find(self, name: str) -> Path:
-        if name not in self._found:
-            self._found[name] = self._search(name)
-        return self._found[name]
-
-    def _search(self, name: str) -> Path:
-        for place, folder in enumerate(self._folders):
-            if (folder / name).is_file():
-                self._folders.insert(0, self._folders.pop(place))
-                return folder / name
-        return (self._folders[0] if self._folders else self._else) / name
 
 
 class _Unique:

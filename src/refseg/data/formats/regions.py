@@ -2,14 +2,16 @@
 
 H and W are the image's height and width. Nothing here is drawn before it is asked for: an index of 50,000 references
 holds outlines and codes, not masks.
+
+A mask that is given and turns out empty is an error, never a mask of nothing: corners of a box, shares of the image's
+sides and empty lists are no outlines.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,10 +19,12 @@ import numpy as np
 from PIL import Image
 
 from refseg.data.formats.fields import shown
+from refseg.data.formats.mask_pictures import CHOICE, Foreground, look_at_mask
 from refseg.data.formats.outlines import fill_outline
 from refseg.data.formats.rle import decode_rle, encode_rle, runs_of
 
 Size = tuple[int, int]
+Box = tuple[float, float, float, float]
 Overlap = Literal["union", "lavt"]
 ACCEPTED = (
     "a list of polygons [[x, y, x, y, ...], ...], a COCO run-length code {size, counts}, or a list of codes is accepted"
@@ -28,26 +32,34 @@ ACCEPTED = (
 
 _FARTHEST = 1e6  # a coordinate beyond this is damage
 _LONG = 1e5  # pixels along an outline up to which COCO's library draws it, with memory for every step of its way
+_SLACK, _SHARE = 3.0, 0.1  # pixels, and share of its side, by which a mask may miss its annotated box
+_TIMES = 2.0  # and how many times larger or smaller than the annotated area it may be
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """One stored piece of a mask; exactly one of the three forms is given.
+    """One stored mask; exactly one of the three forms is given.
 
     Attributes:
-        polygons: Outlines, each a flat float64 array x, y, x, y, ... in pixels; none of them means an empty region.
-        rle: Compressed COCO run-length code `{"size": [H, W], "counts": str}`.
-        file: A picture of the image's size, in which everything that is not black is foreground.
+        polygons: Outlines, each a flat float64 array x, y, x, y, ... in pixels.
+        codes: Compressed COCO run-length codes `{"size": [H, W], "counts": str}`.
+        file: A picture of the image's size; see `refseg.data.formats.mask_pictures`.
+        foreground: Which values of that picture are the object, where somebody said so.
+        box: x, y, width and height in pixels that the file says of it.
+        area: How many pixels the file says that it has.
     """
 
     polygons: tuple[np.ndarray, ...] | None = None
-    rle: Mapping[str, Any] | None = None
+    codes: tuple[Mapping[str, Any], ...] | None = None
     file: Path | None = None
+    foreground: Foreground | None = None
+    box: Box | None = None
+    area: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class RawReference:
-    """One object as a file describes it; several regions are one mask, and no region is an empty one.
+    """One object as a file describes it; several regions are one mask, and no region says that nothing is meant.
 
     Attributes:
         ref_id: Identifier, unique within data set and split.
@@ -63,32 +75,78 @@ class RawReference:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-def parse_segmentation(value: Any, where: str) -> tuple[Region, ...]:
+class BadMask(ValueError):
+    """A stored mask that is none.
+
+    Args:
+        finding: What that is called, a key of `refseg.data.checks.doctor.FINDINGS`.
+        message: What is wrong, and what is accepted.
+    """
+
+    def __init__(self, finding: str, message: str) -> None:
+        super().__init__(message)
+        self.finding = finding
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A reference as pixels.
+
+    Attributes:
+        mask: (H, W) bool.
+        overlapping: Whether parts of it overlap.
+        notes: What was passed over: name of the finding, and what it says of this mask.
+    """
+
+    mask: np.ndarray
+    overlapping: bool
+    notes: tuple[tuple[str, str], ...]
+
+
+def parse_segmentation(value: Any, where: str, box: Any = None, area: Any = None) -> Region:
     """COCO's `segmentation`: a list of polygons, a code, or (RefCLEF) a list of codes.
+
+    Args:
+        value: The segmentation.
+        where: The beginning of messages.
+        box: The annotation's `bbox`, and
+        area: its `area`, against which the mask is held when it is drawn; None, or what is no box and no number, where
+            the file says nothing.
 
     Raises:
         ValueError: It is none of them; the message starts with `where`.
     """
+    box, area = _box(box), float(area) if type(area) in (int, float) and area > 0 else None
     if isinstance(value, Mapping):
-        return (_code(value, where),)
+        return Region(codes=(_code(value, where),), box=box, area=area)
     if isinstance(value, list | tuple):
         if value and all(isinstance(part, Mapping) for part in value):
-            return tuple(_code(part, where) for part in value)
-        return (Region(polygons=tuple(_polygon(part, where) for part in value)),)
+            return Region(codes=tuple(_code(part, where) for part in value), box=box, area=area)
+        return Region(polygons=tuple(_polygon(part, where) for part in value), box=box, area=area)
     raise ValueError(f"{where}: mask {shown(value)}; {ACCEPTED}")
 
 
+def _box(value: Any) -> Box | None:
+    """A box in pixels; None where there is none or only a placeholder, a pixel at most."""
+    if not isinstance(value, list | tuple) or len(value) != 4 or not all(type(v) in (int, float) for v in value):
+        return None
+    x, y, width, height = (float(v) for v in value)
+    if not all(math.isfinite(v) for v in (x, y, width, height)) or width <= 0 or height <= 0 or width * height <= 1:
+        return None
+    return x, y, width, height
+
+
 def _polygon(value: Any, where: str) -> np.ndarray:
-    # Two points are no area, but the published COCO files hold a few such outlines.
+    # Fewer than three points are no area, but published files hold a few such outlines beside good ones.
     numbers = isinstance(value, list | tuple) and all(type(v) in (int, float) for v in value)
-    if not numbers or len(value) < 4 or len(value) % 2:
-        raise ValueError(f"{where}: polygon {shown(value)}; x and y of at least two points are accepted")
+    if not numbers or len(value) % 2:
+        raise ValueError(f"{where}: polygon {shown(value)}; a list of x and y, x and y, ... is accepted")
     if not all(-_FARTHEST < v < _FARTHEST for v in value):
         raise ValueError(f"{where}: polygon {shown(value)}; coordinates of pixels are accepted")
     return np.array(value, dtype=np.float64)
 
 
-def _code(value: Mapping[str, Any], where: str) -> Region:
+def _code(value: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     try:
         code = dict(value)
         height, width, runs = runs_of(code)
@@ -97,15 +155,35 @@ def _code(value: Mapping[str, Any], where: str) -> Region:
             code = encode_rle(mask)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    return Region(rle={"size": [height, width], "counts": code["counts"]})
+    return {"size": [height, width], "counts": code["counts"]}
 
 
 def region_size(region: Region) -> Size | None:
     """(H, W) of the image as far as the stored form says it."""
-    return (region.rle["size"][0], region.rle["size"][1]) if region.rle is not None else None
+    return (region.codes[0]["size"][0], region.codes[0]["size"][1]) if region.codes else None
+
+
+def with_foreground(reference: RawReference, foreground: Foreground | None) -> RawReference:
+    """The reference with what is the object in its pictures, where the file itself does not say it."""
+    if foreground is None or all(region.file is None or region.foreground for region in reference.regions):
+        return reference
+    regions = tuple(
+        replace(region, foreground=foreground) if region.file is not None and region.foreground is None else region
+        for region in reference.regions
+    )
+    return replace(reference, regions=regions)
 
 
 def rasterise(reference: RawReference, size: Size, overlap: Overlap = "union") -> np.ndarray:
+    """The pixels of a reference, (H, W) bool; see `draw`.
+
+    Raises:
+        ValueError: See `draw`.
+    """
+    return draw(reference, size, overlap).mask
+
+
+def draw(reference: RawReference, size: Size, overlap: Overlap = "union") -> Drawn:
     """Draws a reference.
 
     Args:
@@ -115,72 +193,134 @@ def rasterise(reference: RawReference, size: Size, overlap: Overlap = "union") -
             makes them background: LAVT and its heirs add the parts up and keep what equals 1, which cuts holes
             into objects that were annotated in overlapping parts. It is there to reproduce their numbers.
 
-    Returns:
-        (H, W) bool.
-
     Raises:
-        ValueError: A part belongs to an image of another size, cannot be drawn, or its file cannot be read.
+        BadMask: A part belongs to an image of another size, cannot be drawn or lies where its annotated box is not;
+            its file cannot be read; or a mask is given and none of its parts has a pixel.
     """
     if overlap not in get_args(Overlap):
         raise ValueError(f"overlap {overlap!r}: unknown; accepted are {', '.join(get_args(Overlap))}")
     count = np.zeros(size, dtype=np.uint8)  # of parts, where 2 stands for any more
+    notes: list[tuple[str, str]] = []
     for region in reference.regions:
-        for part in _parts(region, size):
+        whole, empty = np.zeros(size, dtype=bool), 0
+        for part in _parts(region, size, notes):
+            empty += not part.any()
+            whole |= part
             count += part & (count < 2)
-    return count > 0 if overlap == "union" else count == 1
+        if empty and whole.any():
+            notes.append(("parts without area", f"{empty} of its parts"))
+        _hold_against(region, whole, notes)
+    if reference.regions and not count.any():
+        raise BadMask("empty masks", f"its mask is given but empty ({_why_empty(reference.regions)})")
+    return Drawn(count > 0 if overlap == "union" else count == 1, bool((count > 1).any()), tuple(notes))
 
 
-def _parts(region: Region, size: Size) -> Iterator[np.ndarray]:
+def _parts(region: Region, size: Size, notes: list[tuple[str, str]]) -> Iterator[np.ndarray]:
     """Each part as (H, W) bool, one at a time: an object may have thousands of them."""
+    # Outlines in shares of the image's sides would be its first pixel.
+    shares = min(size) > 1 and all(map(_within_one, region.polygons or ()))
     for polygon in region.polygons or ():
-        yield _draw(polygon, size)
-    if region.rle is not None:
-        if tuple(region.rle["size"]) != size:
-            raise ValueError(f"mask of {_named(tuple(region.rle['size']))} for an image of {_named(size)}")
-        yield decode_rle(dict(region.rle))
+        yield np.zeros(size, dtype=bool) if shares else _draw(polygon, size)
+    for code in region.codes or ():
+        if tuple(code["size"]) != size:
+            raise _other_size("", tuple(code["size"]), size)
+        yield decode_rle(dict(code))
     if region.file is not None:
-        mask = read_mask(region.file)
-        if mask.shape != size:
-            raise ValueError(f"{region.file}: mask of {_named(mask.shape)} for an image of {_named(size)}")
-        yield mask
+        try:
+            picture = look_at_mask(region.file, region.foreground)
+        except ValueError as error:
+            raise BadMask("unreadable masks", str(error)) from error
+        if picture.mask is None:
+            raise BadMask(picture.found, f"{region.file}: {picture.says}; {CHOICE}")
+        if picture.found:
+            notes.append((picture.found, picture.says))
+        if picture.mask.shape != size:
+            raise _other_size(f"{region.file}: ", picture.mask.shape, size)
+        yield picture.mask
+
+
+def _within_one(polygon: np.ndarray) -> bool:
+    """Whether no coordinate is below 0 or above 1."""
+    return not polygon.size or (float(polygon.min()) >= 0 and float(polygon.max()) <= 1)
+
+
+def _why_empty(regions: Sequence[Region]) -> str:
+    """What a mask without a pixel probably was meant to be."""
+    polygons = [polygon for region in regions for polygon in region.polygons or ()]
+    if any(0 < polygon.size <= 4 for polygon in polygons):
+        return "an outline needs three points; four numbers may be a box, which is no mask"
+    if polygons and all(map(_within_one, polygons)) and any(polygon.size for polygon in polygons):
+        return "coordinates from 0 to 1 may be shares of the image's sides; pixels are accepted"
+    files = ", ".join(str(region.file) for region in regions if region.file is not None)
+    if files:
+        return f"{files} shows nothing but background"
+    return "its outlines lie outside the image, or between two pixels" if polygons else "an empty list, or nothing set"
+
+
+def _hold_against(region: Region, mask: np.ndarray, notes: list[tuple[str, str]]) -> None:
+    """Compares a region's mask with what its file says of it.
+
+    Raises:
+        BadMask: It lies elsewhere.
+    """
+    if region.box is None or not mask.any():
+        return
+    found = _clipped(_extent(region, mask), mask.shape)
+    x, y, width, height = region.box
+    # Some write the two corners in place of corner and sides.
+    corners = ((x, y, x + width, y + height), (x, y, width, height))
+    if not any(_near(found, _clipped(edges, mask.shape)) for edges in corners):
+        raise BadMask(
+            "masks against their boxes",
+            f"its mask lies within x {found[0]:g} to {found[2]:g}, y {found[1]:g} to {found[3]:g}, its annotated bbox "
+            f"[{x:g}, {y:g}, {width:g}, {height:g}] elsewhere; a mask within its box, or no bbox, is accepted",
+        )
+    told, pixels = region.area, int(mask.sum())
+    of_box = told is not None and abs(told - width * height) <= 0.02 * told  # which some write in its place
+    if told is not None and not of_box and not told / _TIMES - _SLACK <= pixels <= told * _TIMES + _SLACK:
+        notes.append(("masks against their areas", f"{pixels} pixels, annotated as {told:g}"))
+
+
+def _extent(region: Region, mask: np.ndarray) -> Box:
+    """Left, top, right and bottom edge: of the outlines, which may be thinner than pixels, else of the mask."""
+    points = [polygon.reshape(-1, 2) for polygon in region.polygons or () if polygon.size >= 6]
+    if points:
+        low, high = np.concatenate(points).min(0), np.concatenate(points).max(0)
+        return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def _clipped(edges: Box, shape: tuple[int, ...]) -> Box:
+    left, top, right, bottom = edges
+    height, width = shape
+    return max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
+
+
+def _near(one: Box, other: Box) -> bool:
+    """Whether two boxes, as left, top, right and bottom edges, are the same but for what tools differ in."""
+    spare = [_SLACK + _SHARE * max(some[i + 2] - some[i] for some in (one, other)) for i in (0, 1)]
+    return all(abs(a - b) <= spare[i % 2] for i, (a, b) in enumerate(zip(one, other, strict=True)))
+
+
+def _other_size(name: str, found: tuple[int, ...], size: Size) -> BadMask:
+    return BadMask("masks of another size", f"{name}mask of {_named(found)} for an image of {_named(size)}")
 
 
 def _draw(polygon: np.ndarray, size: Size) -> np.ndarray:
     """A filled outline by COCO's own rule for pixels on the edge, so that masks equal everyone else's."""
     points = polygon.reshape(-1, 2)
-    if len(points) < 3:  # COCO's library takes four numbers for a box
-        points = np.concatenate([points, points[-1:]])
+    if len(points) < 3:  # no area; COCO's library takes four numbers for a box
+        return np.zeros(size, dtype=bool)
     if float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()) > _LONG:
-        return fill_outline(points, size)
+        try:
+            return fill_outline(points, size)
+        except ValueError as error:
+            raise BadMask("unreadable masks", str(error)) from error
     from pycocotools import mask as coco  # here: reading an index must not need it
 
     height, width = size
     return coco.decode(coco.frPyObjects([points.ravel().tolist()], height, width))[:, :, 0].astype(bool)
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """A picture of a mask: what is not black (in a palette picture, not colour 0) is foreground.
-
-    Returns:
-        (H, W) bool.
-
-    Raises:
-        ValueError: The file is missing, damaged or too large.
-    """
-    accepted = "a PNG with 0 for background is accepted"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                # What is opaque is not yet foreground.
-                plain = {"LA": "L", "PA": "RGB", "RGBA": "RGB"}.get(picture.mode, picture.mode)
-                values = np.asarray(picture.convert(plain) if plain != picture.mode else picture)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; {accepted}") from error
-    except Exception as error:  # a damaged file makes Pillow raise nearly anything
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ValueError(f"{path}: not a readable mask ({reason}); {accepted}") from error
-    return (values != 0).any(axis=2) if values.ndim == 3 else values != 0
 
 
 def _named(size: tuple[int, ...]) -> str:
@@ -193,7 +333,19 @@ def check_size(height: Any, width: Any, where: str) -> Size:
     Raises:
         ValueError: No image has that size.
     """
-    whole = [side for side in (height, width) if type(side) is int and side > 0]
-    if len(whole) != 2 or math.prod(whole) > (Image.MAX_IMAGE_PIXELS or 2**27):
-        raise ValueError(f"{where}: {shown(width)} x {shown(height)} pixels; the size of an image is accepted")
-    return height, width
+    sides = [_side(side) for side in (height, width)]
+    if not all(sides) or math.prod(sides) > (Image.MAX_IMAGE_PIXELS or 2**27):
+        raise ValueError(
+            f"{where}: width {shown(width)}, height {shown(height)}; whole numbers from 1, of at most "
+            f"{Image.MAX_IMAGE_PIXELS} pixels together, are accepted"
+        )
+    return sides[0], sides[1]
+
+
+def _side(value: Any) -> int:
+    """A side in pixels, of a whole number in any spelling; 0 for what is none."""
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() and len(value) < 12:
+        return int(value)
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int and value > 0 else 0
