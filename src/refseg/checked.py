@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, ClassVar
+
+LARGEST = 2**40  # beyond this, a whole number is damage
 
 
 class Checked:
@@ -26,44 +27,53 @@ class Checked:
         Raises:
             ValueError: Names the field, its value and what is accepted.
         """
-        hints = _hints(type(self))  # type: ignore[arg-type]
+        types_ = hints(type(self))  # type: ignore[arg-type]
         for field in fields(typing.cast(Any, self)):
             value = getattr(self, field.name)
-            accepted = _accepted(hints[field.name], value, self.least.get(field.name))
-            if accepted:
-                raise ValueError(f"{type(self).__name__}: {field.name} {value!r}: {accepted} is accepted")
+            told = accepted(types_[field.name], value, self.least.get(field.name))
+            if told:
+                raise ValueError(f"{type(self).__name__}: {field.name} {_short(value)}: {told} is accepted")
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
+def hints(kind: Any) -> dict[str, Any]:
+    """The types of a class's fields."""
     return typing.get_type_hints(kind)
 
 
-def _accepted(hint: Any, value: Any, least: float | None) -> str:
+def accepted(hint: Any, value: Any, least: float | None) -> str:
     """What would be accepted instead of a value; empty where it is accepted itself."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return "" if value in inner and isinstance(value, str) else "one of " + ", ".join(repr(word) for word in inner)
     if origin in (typing.Union, types.UnionType):
-        return "" if any(not _accepted(kind, value, least) for kind in inner) else f"one of {_named(inner)}"
+        return "" if any(not accepted(kind, value, least) for kind in inner) else f"one of {_named(inner)}"
     if origin is tuple:
         kinds = inner[:1] * len(value) if inner[1:] == (Ellipsis,) and isinstance(value, tuple) else inner
         if not isinstance(value, tuple) or not value or len(kinds) != len(value):
             return f"a tuple of {len(inner)} values" if inner[1:] != (Ellipsis,) else "a tuple of one value or more"
-        wrong = [told for kind, part in zip(kinds, value, strict=True) if (told := _accepted(kind, part, least))]
+        wrong = [told for kind, part in zip(kinds, value, strict=True) if (told := accepted(kind, part, least))]
         return f"a tuple with {wrong[0]}" if wrong else ""
     if hint is bool:
         return "" if isinstance(value, bool) else "True or False"
     if hint is int:
         floor = 1 if least is None else int(least)
-        return "" if type(value) is int and value >= floor else f"a whole number from {floor}"
+        return "" if type(value) is int and floor <= value < LARGEST else f"a whole number from {floor}"
     if hint is float:
         floor_ = 0.0 if least is None else least
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return "" if number and math.isfinite(value) and value >= floor_ else f"a number from {floor_:g}"
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+        return "" if number and value >= floor_ else f"a number from {floor_:g}"
     if is_dataclass(hint) or hint is str:
         return "" if isinstance(value, typing.cast(type, hint)) else f"a {typing.cast(type, hint).__name__}"
     return ""
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not print integers of thousands of digits
+        return "of thousands of digits"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _named(kinds: tuple[Any, ...]) -> str:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from refseg.data.expressions import check_expression
-from refseg.data.formats.fields import parse_json, read_text
+from refseg.data.formats.fields import parse_json, read_text, shown
 from refseg.data.formats.images import read_image
 from refseg.data.formats.rle import encode_rle
 from refseg.files import hash_of, write_beside
+from refseg.ledger import Key, Ledger, files_of
 from refseg.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -31,19 +29,34 @@ IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # 
 
 @dataclass(frozen=True)
 class Task:
-    """One image of a list with its expressions, numbered so that no two files get the same name.
+    """One image of a list with its expressions.
 
     Attributes:
         image: Path of the image.
-        expressions: What is asked.
-        numbers: The K of each expression's files STEM.K.mask.png.
+        expressions: What is asked; nothing in a row that asks for nothing that can be answered.
         line: Line of the list, for messages.
+        problem: What is wrong with the row, with its line; empty if nothing is.
     """
 
     image: Path
     expressions: tuple[str, ...]
-    numbers: tuple[int, ...]
     line: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a task.
+
+    Attributes:
+        results: Per expression the object that `--json` prints; none where there is a problem.
+        problem: What is wrong with the row or its image; empty if nothing is.
+        notes: What a user should know: which file was not replaced.
+    """
+
+    results: list[dict[str, Any]]
+    problem: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,44 +81,14 @@ class Writing:
             raise ValueError(f"threshold {self.threshold}: a probability between 0 and 1 is accepted")
 
 
-def segment_image(
-    predictor: Predictor,
-    image: Path,
-    pixels: np.ndarray,
-    expressions: tuple[str, ...],
-    numbers: tuple[int, ...],
-    out: Path,
-    how: Writing = Writing(),
-) -> list[dict[str, Any]]:
-    """Answers all expressions of one image and writes a mask and an overlay for each.
-
-    Args:
-        predictor: Who answers.
-        image: Path of the image, for the names of the files.
-        pixels: (H, W, 3) uint8, the image itself.
-        expressions: What is asked.
-        numbers: K of each expression's files.
-        out: Folder of the files.
-        how: Where masks begin, and which files are written.
-
-    Returns:
-        Per expression the object that `--json` prints.
-    """
-    results = []
-    for number, prediction in zip(numbers, predictor(pixels, expressions), strict=True):
-        at = prediction if how.threshold == prediction.threshold else prediction.at(how.threshold)
-        results.append(write_prediction(image, pixels, at, number, out, how.overlays))
-    return results
-
-
 def write_prediction(
     image: Path, pixels: np.ndarray, prediction: Prediction, number: int, out: Path, overlays: bool = True
 ) -> dict[str, Any]:
     """Writes `STEM.K.mask.png` (0 and 255) and `STEM.K.overlay.png`, and describes the prediction."""
-    mask, shown = out / f"{image.stem}.{number}.mask.png", out / f"{image.stem}.{number}.overlay.png"
+    mask, picture = files_of(out, image.stem, number)
     prediction.save(mask)
     if overlays:
-        write_png(prediction.overlay(pixels), shown)
+        write_png(prediction.overlay(pixels), picture)
     return {
         "image": str(image),
         "expression": prediction.expression,
@@ -114,7 +97,7 @@ def write_prediction(
         "area": prediction.area,
         "rle": encode_rle(prediction.mask),
         "mask": str(mask),
-        "overlay": str(shown) if overlays else None,
+        "overlay": str(picture) if overlays else None,
     }
 
 
@@ -126,49 +109,48 @@ def write_png(picture: Image.Image, path: Path) -> None:
 def read_list(path: Path, images: Path | None = None) -> list[Task]:
     """Reads a list of tasks: JSON lines with `image` and `expression` or `expressions`.
 
-    Paths are relative to the list, or to the folder `images`. Images with the same stem continue each other's numbers.
+    Paths are relative to the list, or to the folder `images`. A row of another form becomes a task with a problem, so
+    that the others are done.
 
     Raises:
-        ValueError: The file is missing or a line is not of that form; the message names the line.
+        ValueError: The file is missing, empty, or no row of it can be used; the message names the first line.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; a JSON-lines file with image and expression is accepted")
     if images is not None and not images.is_dir():
         raise ValueError(f"{images}: no such folder; the folder of the images is accepted")
-    tasks: list[Task] = []
-    used: Counter[str] = Counter()
-    for line, row in enumerate(_rows(path), start=1):
-        if row is None:
+    tasks = []
+    for line, text in enumerate(read_text(path).split("\n"), start=1):
+        if not text.strip():
             continue
-        texts = row.get("expressions", [row.get("expression")])
-        both = "expression" in row and "expressions" in row
-        if both or not isinstance(row.get("image"), str) or not isinstance(texts, list) or not texts:
-            raise ValueError(f'{path} line {line}: needs "image" and either "expression" or a list "expressions"')
-        for text in texts:
-            try:
-                check_expression(text)
-            except ValueError as error:
-                raise ValueError(f"{path} line {line}: {error}") from error
-        if "\0" in row["image"] or any("\ud800" <= sign <= "\udfff" for sign in row["image"]):
-            raise ValueError(f"{path} line {line}: image {row['image']!r}; the name of a file is accepted")
-        image = (path.parent if images is None else images) / row["image"]
-        numbers = tuple(range(used[image.stem] + 1, used[image.stem] + len(texts) + 1))
-        used[image.stem] += len(texts)
-        tasks.append(Task(image, tuple(texts), numbers, line))
+        try:
+            tasks.append(_task(text, path.parent if images is None else images, line))
+        except ValueError as error:
+            tasks.append(Task(Path(), (), line, str(error)))
     if not tasks:
         raise ValueError(f"{path}: empty; JSON lines with image and expression are accepted")
+    if all(task.problem for task in tasks):
+        raise ValueError(f"{path} {tasks[0].problem}")
     return tasks
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any] | None]:
-    for number, text in enumerate(read_text(path).split("\n"), start=1):
-        if not text.strip():
-            yield None
-            continue
-        row = parse_json(text, f"{path} line {number}")
-        if not isinstance(row, dict):
-            raise ValueError(f"{path} line {number}: {text[:60]!r}; an object with image and expression is accepted")
-        yield row
+def _task(text: str, folder: Path, line: int) -> Task:
+    where = f"line {line}"
+    row = parse_json(text, where)
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: {shown(row)}; an object with image and expression is accepted")
+    texts = row.get("expressions", [row.get("expression")])
+    both = "expression" in row and "expressions" in row
+    if both or not isinstance(row.get("image"), str) or not isinstance(texts, list) or not texts:
+        raise ValueError(f'{where}: needs "image" and either "expression" or a list "expressions"')
+    for expression in texts:
+        try:
+            check_expression(expression)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+    if "\0" in row["image"] or any("\ud800" <= sign <= "\udfff" for sign in row["image"]):
+        raise ValueError(f"{where}: image {shown(row['image'])}; the name of a file is accepted")
+    return Task(folder / row["image"], tuple(texts), line)
 
 
 def folder_tasks(folder: Path, expressions: tuple[str, ...]) -> list[Task]:
@@ -186,101 +168,73 @@ def folder_tasks(folder: Path, expressions: tuple[str, ...]) -> list[Task]:
     )
     if not files:
         raise ValueError(f"{folder}: holds no images; {', '.join(IMAGES)} are accepted")
-    used: Counter[str] = Counter()
-    tasks = []
-    for line, image in enumerate(files, start=1):
-        numbers = tuple(range(used[image.stem] + 1, used[image.stem] + len(expressions) + 1))
-        used[image.stem] += len(expressions)
-        tasks.append(Task(image, expressions, numbers, line))
-    return tasks
+    return [Task(image, expressions, line) for line, image in enumerate(files, start=1)]
 
 
 def segment_list(
-    predictor: Predictor, tasks: list[Task], out: Path, how: Writing = Writing(), again: bool = False
-) -> Iterator[tuple[list[dict[str, Any]], str]]:
-    """Works through a list; what an earlier run has done is taken from its `segments.jsonl`.
+    predictor: Predictor,
+    tasks: list[Task],
+    out: Path,
+    how: Writing = Writing(),
+    again: bool = False,
+    overwrite: bool = False,
+) -> Iterator[Done]:
+    """Works through a list; what an earlier run has done is taken from what it wrote down.
 
     Args:
         predictor: Who answers.
         tasks: The list.
-        out: Folder of the files and the log.
+        out: Folder of the files and of `segments.jsonl`; see `refseg.ledger`.
         how: Where masks begin, and which files are written.
         again: Whether everything is done again, and only written down.
+        overwrite: Whether files that are not this command's are replaced.
 
     Yields:
-        Per task the results and an empty string, or no results and what was wrong with the image.
+        What became of each task.
     """
-    log = out / "segments.jsonl"
-    weights = predictor.model.identity  # a name may stand for another model the next time
-    done = {} if again else _done(log, weights, how)
-    if log.is_file() and not log.read_bytes().endswith(b"\n"):  # an earlier run was stopped in the middle of a line
-        with log.open("a", encoding="utf-8") as file:
-            file.write("\n")
+    ledger = Ledger(out, predictor.model.identity, how.threshold, how.overlays, overwrite)
     for task in tasks:
-        version = _version(task.image)
-        pairs = zip(task.expressions, task.numbers, strict=True)
-        keys = [(str(task.image), version, text, number) for text, number in pairs]
-        if all(key in done for key in keys):
-            yield [done[key] for key in keys], ""
+        if task.problem:
+            yield Done([], task.problem)
             continue
         try:
-            pixels = read_image(task.image)
+            yield _segment(predictor, task, ledger, how, again)
         except ValueError as error:
-            yield [], f"line {task.line}: {error}"
-            continue
-        results = segment_image(predictor, task.image, pixels, task.expressions, task.numbers, out, how)
-        with log.open("a", encoding="utf-8") as file:
-            for result, number in zip(results, task.numbers, strict=True):
-                made = {"model": weights, "version": version, "number": number, "threshold": how.threshold}
-                made["files"] = [hash_of(Path(file)) for file in _files(result)]
-                entry = made | result
-                file.write(json.dumps(entry) + "\n")
-        yield results, ""
+            yield Done([], f"line {task.line}: {error}")
 
 
-def _files(result: dict[str, Any]) -> list[str]:
-    """The files of a result."""
-    return [result["mask"], *([result["overlay"]] if result["overlay"] is not None else [])]
+def _segment(predictor: Predictor, task: Task, ledger: Ledger, how: Writing, again: bool) -> Done:
+    """Answers the expressions of an image that were not answered before.
+
+    Raises:
+        ValueError: The image cannot be read.
+    """
+    content = _content(task.image)
+    keys = [Key(task.image.stem, content, text) for text in task.expressions]
+    known = [None if again or not content else ledger.known(key) for key in keys]
+    if all(entry is not None for entry in known):
+        return Done([entry for entry in known if entry is not None])
+    pixels = read_image(task.image)
+    open_ = [place for place, entry in enumerate(known) if entry is None]
+    predictions = predictor(pixels, [task.expressions[place] for place in open_])
+    results: list[Any] = list(known)
+    notes = []
+    for place, prediction in zip(open_, predictions, strict=True):
+        number, other = ledger.place(keys[place])
+        mask, _ = files_of(ledger.out, task.image.stem, number)
+        if other is not None:
+            notes.append(f"{other}: is not of this image, expression and model, and was kept; {mask} is this answer "
+                         "(--overwrite replaces)")  # fmt: skip
+        ledger.begin(keys[place], number)
+        at = prediction if how.threshold == prediction.threshold else prediction.at(how.threshold)
+        results[place] = write_prediction(task.image, pixels, at, number, ledger.out, how.overlays)
+        ledger.note(keys[place], results[place])
+    return Done(results, "", tuple(notes))
 
 
-def _unchanged(entry: dict[str, Any], hashes: list[str]) -> bool:
-    """Whether the files of a result are still what was written."""
-    files = [Path(file) for file in _files(entry)]
-    return len(files) == len(hashes) and all(
-        file.is_file() and hash_of(file) == stated for file, stated in zip(files, hashes, strict=True)
-    )
-
-
-def _version(image: Path) -> str:
-    """Changes when the file does; empty for a file that is not there."""
+def _content(image: Path) -> str:
+    """Hash of an image file; empty for what is no file, of which reading it says why."""
     try:
-        state = image.stat()
+        return hash_of(image) if image.is_file() else ""
     except (OSError, ValueError):
         return ""
-    return f"{state.st_size}-{state.st_mtime_ns}"
-
-
-def _done(log: Path, weights: str, how: Writing) -> dict[tuple[str, str, str, int], dict[str, Any]]:
-    """Results of an earlier run whose files are still what it wrote; a half-written last line is left aside.
-
-    Who wrote a file last is who it belongs to: other weights, or another threshold, may have written it over.
-    """
-    last: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-    if not log.is_file():
-        return {}
-    for text in log.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            entry = json.loads(text)
-            made = {name: entry.pop(name) for name in ("model", "version", "number")}
-            made["threshold"], made["files"] = entry.pop("threshold", 0.5), entry.pop("files", [])
-            last[entry["mask"]] = made, entry
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
-            continue
-    found: dict[tuple[str, str, str, int], dict[str, Any]] = {}
-    for made, entry in last.values():
-        with suppress(KeyError, TypeError):
-            fits = made["model"] == weights and made["threshold"] == how.threshold
-            fits &= (entry["overlay"] is not None) == how.overlays
-            if fits and _unchanged(entry, made["files"]):
-                found[entry["image"], made["version"], entry["expression"], made["number"]] = entry
-    return found

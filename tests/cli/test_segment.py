@@ -114,19 +114,86 @@ def test_models_are_filtered_and_counted_as_a_person_counts(refseg):
     assert refseg("models", "-h")[0] == 0
 
 
-def test_what_a_later_command_wrote_over_is_made_again(refseg, model, folder, tmp_path):
+def test_nothing_is_written_over_that_is_not_the_same_answer(refseg, model, folder, tmp_path):
     (folder / "b.jpg").unlink()
     out = tmp_path / "out"
     given = ("segment", folder, "red", "--model", model, "--out", out, "--json", "--masks-only")
     _, first, _ = refseg(*given)
     masks = [entry["mask"] for entry in json.loads(first)]
     before = [np.asarray(Image.open(mask)) for mask in masks]
-    refseg("segment", folder / "a.jpg", "left", "--threshold", 0.999, "--model", model, "--out", out, "--masks-only")
-    assert not np.asarray(Image.open(masks[0])).any()
+    other = ("segment", folder / "a.jpg", "left", "--model", model, "--out", out, "--masks-only")
+    code, said, note = refseg(*other)
+    assert code == 0 and "a.3.mask.png" in said and "a.1.mask.png: is not of this image" in note
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(masks[1])  # by hand
-    code, again, _ = refseg(*given)
-    assert code == 0 and json.loads(again) == json.loads(first)
-    assert all(np.array_equal(np.asarray(Image.open(m)), b) for m, b in zip(masks, before, strict=True))
+    code, again, note = refseg(*given)
+    found = json.loads(again)
+    assert code == 0 and found[0] == json.loads(first)[0] and found[1]["mask"].endswith("a.4.mask.png")
+    assert note.count("was kept") == 1 and not np.asarray(Image.open(masks[1])).any()
+    for mask, was in zip([masks[0], found[1]["mask"]], before, strict=True):
+        assert np.array_equal(np.asarray(Image.open(mask)), was)
+    _, again, note = refseg(*given)  # now it knows where its own is
+    assert json.loads(again) == found and note == ""
+    _, again, note = refseg("segment", folder / "a.png", "blue", "--model", model, "--out", out, "--json",
+                            "--masks-only", "--overwrite")  # fmt: skip
+    assert json.loads(again)[0]["mask"] == masks[0] and note == ""
+
+
+def test_the_same_answer_is_written_where_it_was(refseg, model, photo, tmp_path):
+    out = tmp_path / "out"
+    given = ("segment", photo, "red", "red", "left", "--model", model, "--out", out)
+    assert refseg(*given)[0] == 0
+    names = sorted(path.name for path in out.iterdir())
+    for more in ((), ("--threshold", 0.3), ("--masks-only",), ()):  # as `make demo` is called again
+        code, _, note = refseg(*given, *more)
+        assert code == 0 and note == "" and sorted(path.name for path in out.iterdir()) == names
+    (out / "photo.2.mask.png").unlink()
+    assert refseg(*given)[0] == 0 and sorted(path.name for path in out.iterdir()) == names
+
+
+def test_two_photos_of_one_name_from_two_folders(refseg, model, folder, tmp_path):
+    (tmp_path / "y").mkdir()
+    Image.fromarray(np.full((60, 90, 3), 200, np.uint8)).save(tmp_path / "y" / "a.png")
+    out, masks = tmp_path / "out", set()
+    for image, text in ((folder / "a.png", "red"), (tmp_path / "y" / "a.png", "red"), (folder / "a.png", "blue")):
+        code, said, _ = refseg("segment", image, text, "--model", model, "--out", out, "--json")
+        masks.add(json.loads(said)[0]["mask"])
+    assert len(masks) == 3 == len(list(out.glob("*.mask.png")))
+
+
+def test_files_that_were_there_before_keep_their_names(refseg, model, photo, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "photo.1.overlay.png").write_text("mine")
+    (out / "photo.2.mask.png").symlink_to("nowhere")
+    code, said, note = refseg("segment", photo, "red", "--model", model, "--out", out, "--json")
+    assert code == 0 and json.loads(said)[0]["mask"].endswith("photo.3.mask.png") and "photo.1.overlay.png" in note
+    assert (out / "photo.1.overlay.png").read_text() == "mine"
+
+
+def test_a_kill_between_a_file_and_its_line_leaves_no_stranger(refseg, model, photo, tmp_path):
+    out = tmp_path / "out"
+    given = ("segment", photo, "red", "--model", model, "--out", out)
+    refseg(*given)
+    log = out / "segments.jsonl"
+    begun = log.read_text().splitlines()[0]
+    assert '"begun": true' in begun
+    log.write_text(begun + "\n")  # the files are there, their line is not
+    code, _, note = refseg(*given)
+    assert code == 0 and note == "" and len(list(out.glob("*.mask.png"))) == 1
+
+
+def test_a_list_goes_on_behind_a_bad_row(refseg, model, folder, tmp_path):
+    tasks = folder / "tasks.jsonl"
+    rows = ['{"image": "a.jpg", "expression": "red"}', "{", '{"image": "a.jpg"}', '{"image": "none.jpg", "expression": "x"}',
+            '{"image": "a.jpg", "expression": ""}', '{"image": "a\\u0000", "expression": "x"}', "[" * 5000 + "]" * 5000,
+            '{"image": "a.png", "expression": "left"}']  # fmt: skip
+    tasks.write_text("\n".join(rows))
+    code, said, complaint = refseg("segment", "--list", tasks, "--model", model, "--out", tmp_path / "out", "--json")
+    assert code == 2 and [entry["expression"] for entry in json.loads(said)] == ["red", "left"]
+    lines = complaint.splitlines()
+    assert len(lines) == 6 and all(
+        f"tasks.jsonl line {n}: " in line for n, line in zip(range(2, 8), lines, strict=True)
+    )
 
 
 @pytest.mark.filterwarnings("default")

@@ -228,4 +228,6 @@ def test_saved_scores_of_another_run_are_not_mixed_in(tmp_path):
     SavedScores(tmp_path, header).keep(question, answer)
     assert SavedScores(tmp_path, header).has(question)
     assert not SavedScores(tmp_path).has(Question(0, DATA[0], [0, 0], ["x", "y"]))
-    assert not SavedScores(tmp_path, header | {"model": "b"}).has(question)
+    with pytest.raises(ValueError, match="holds the scores of another evaluation"):
+        SavedScores(tmp_path, header | {"model": "b"})
+    assert SavedScores(tmp_path, header).has(question)  # nothing was lost

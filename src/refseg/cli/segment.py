@@ -35,9 +35,14 @@ def segment(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images of a list; its own by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many images of a list or folder.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are not of the same image, expression and model.")
+    ] = False,
     device: DeviceOption = None,
 ) -> None:
     """Segment what each EXPRESSION refers to in IMAGE; writes a mask and an overlay per expression.
+
+    A file that is there and is of another image, expression or model is kept; the answer takes the next free number.
 
     The packaged models know the drawn shapes of RefShapes; photos need a model that was trained on photos.
     """
@@ -50,7 +55,7 @@ def segment(
     if list_file is not None:
         if given:
             raise ValueError(f"{given[0]!r} and --list: one of the two is accepted, an image or a list")
-        _segment_all(read_list(list_file, images)[:limit], str(list_file), model, device, out, how, as_json)
+        _segment_all(read_list(list_file, images)[:limit], str(list_file), model, device, out, how, as_json, overwrite)
         return
     if images is not None:
         raise ValueError(f"--images {images} without --list: the folder of a list's images is accepted")
@@ -67,13 +72,12 @@ def segment(
         raise ValueError("image '': an image or a folder of images is accepted")
     image = Path(given[0])
     if os.path.isdir(image):  # unlike Path, it admits names that are too long
-        _segment_all(folder_tasks(image, texts)[:limit], str(image), model, device, out, how, as_json)
+        _segment_all(folder_tasks(image, texts)[:limit], str(image), model, device, out, how, as_json, overwrite)
         return
     if limit is not None:
         raise ValueError(f"--limit {limit} with one image: with a list or a folder it is accepted")
     read_image(image)  # a bad image is said before the model is loaded
-    task = Task(image, texts, tuple(range(1, len(given))), 1)
-    _segment_all([task], str(image), model, device, out, how, as_json, again=True)
+    _segment_all([Task(image, texts, 1)], str(image), model, device, out, how, as_json, overwrite, again=True)
 
 
 def _segment_all(
@@ -84,6 +88,7 @@ def _segment_all(
     out: Path,
     how: Any,
     as_json: bool,
+    overwrite: bool,
     again: bool = False,
 ) -> None:
     """Works through a list or a folder; a bad image leaves its row out and gives exit code 2."""
@@ -96,13 +101,15 @@ def _segment_all(
     results: list[dict[str, Any]] = []
     problems = 0
     with FolderLock(out):
-        for done, problem in segment_list(predictor, tasks, out, how, again):
-            results += done
-            if problem:
+        for done in segment_list(predictor, tasks, out, how, again, overwrite):
+            results += done.results
+            for note in done.notes:
+                complain(note)
+            if done.problem:
                 problems += 1
-                complain(f"{source} {problem}")
+                complain(f"{source} {done.problem}")
             elif not as_json:
-                _print_segments(done)
+                _print_segments(done.results)
     if as_json:
         typer.echo(json.dumps(results))
     if problems:

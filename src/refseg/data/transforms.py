@@ -20,6 +20,7 @@ from refseg.geometry import covered_by
 from refseg.protocols import ORIGINAL, Protocol
 
 Size = tuple[int, int]
+LARGEST = 4096  # pixels of a network input's side; no model reads a tenth of the area
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,11 @@ class InputConfig(Checked):
         """Refuses what no image can be brought to.
 
         Raises:
-            ValueError: A side, a deviation or the number of tokens is not positive.
+            ValueError: A side, a deviation or the number of tokens is not positive, or a side is beyond `LARGEST`.
         """
         super().__post_init__()
+        if max(self.size) > LARGEST:
+            raise ValueError(f"InputConfig: size {self.size}: sides of at most {LARGEST} pixels are accepted")
         if not min(self.std):
             raise ValueError(f"InputConfig: std {self.std}: a tuple with positive numbers is accepted")
 

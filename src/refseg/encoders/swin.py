@@ -204,11 +204,14 @@ class SwinStage(nn.Module):
     def __init__(self, config: SwinConfig, index: int) -> None:
         super().__init__()
         dim, depth, window = config.channels[index], config.depths[index], config.window
-        rates = torch.linspace(0, config.drop_path, sum(config.depths)).tolist()[sum(config.depths[:index]) :]
+        before, last = sum(config.depths[:index]), max(1, sum(config.depths) - 1)
         self.blocks = nn.ModuleList(
-            SwinBlock(dim, config.heads[index], window, j % 2 * (window // 2), config.mlp_ratio, rates[j])
+            SwinBlock(
+                dim, config.heads[index], window, j % 2 * (window // 2), config.mlp_ratio,
+                config.drop_path * (before + j) / last,  # rises from 0 at the first block of all
+            )
             for j in range(depth)
-        )
+        )  # fmt: skip
         self.downsample = PatchMerging(dim) if index + 1 < len(config.depths) else None
 
 

@@ -13,7 +13,6 @@ it, at most 1.9 times in one step and 3.6 times in two.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from torch import Tensor
 from refseg.data.formats.fields import as_record, parse_json, read_text
 from refseg.data.questions import Question, batches
 from refseg.data.transforms import InputConfig
-from refseg.files import write_beside, write_text_beside
+from refseg.files import first_line, write_beside, write_text_beside
 from refseg.protocols import Protocol
 from refseg.scoring.evaluation import Answer, answer_of, score_answers
 from refseg.scoring.metrics import Scores
@@ -63,6 +62,23 @@ def _fits(place: Path, header: dict[str, Any]) -> bool:
     return there == header or (isinstance(there, dict) and asks_for_more(header, there))
 
 
+def _check_scores(ids: Any, codes: Any, largest: Any) -> None:
+    """Refuses arrays that `SavedScores.keep` does not write.
+
+    Raises:
+        ValueError: Names the first.
+    """
+    if not all(isinstance(array, np.ndarray) for array in (ids, codes, largest)):
+        raise ValueError("sent_ids, codes or largest is no array")
+    count = len(codes) if codes.ndim == 3 else -1
+    for name, array, shape, kind in (("sent_ids", ids, (count,), "U"), ("largest", largest, (count,), "f"),
+                                     ("codes", codes, codes.shape, "i")):  # fmt: skip
+        if count < 0 or array.shape != shape or array.dtype.kind != kind:
+            raise ValueError(f"{name} of shape {array.shape} and type {array.dtype}")
+    if codes.dtype != np.int8 or not np.isfinite(largest).all() or (largest < 0).any() or not min(codes.shape[1:]):
+        raise ValueError("codes or largest hold what no answer is")
+
+
 class SavedScores:
     """A folder of saved scores.
 
@@ -80,9 +96,8 @@ class SavedScores:
         place = folder / "header.json"
         if header is not None:
             text = json.dumps(header, indent=1) + "\n"
-            if place.is_file() and not _fits(place, header):  # of another run: none of it fits
-                for old in folder.glob("*.npz"):
-                    old.unlink()
+            if not _fits(place, header) and (place.exists() or any(folder.glob("*.npz"))):
+                raise ValueError(f"{folder}: holds the scores of another evaluation; a new folder is accepted")
             write_text_beside(place, text)
         try:
             self.header = as_record(parse_json(read_text(place), "the header"), "the header")
@@ -134,9 +149,13 @@ class SavedScores:
     def _read(self, path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as parts:
-                return parts["sent_ids"].tolist(), parts["codes"], parts["largest"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path}: damaged; a file that --save-scores wrote is accepted") from error
+                ids, codes, largest = parts["sent_ids"], parts["codes"], parts["largest"]
+                _check_scores(ids, codes, largest)
+                return ids.tolist(), codes, largest
+        except Exception as error:  # a damaged archive makes the reader raise nearly anything
+            raise ValueError(
+                f"{path}: damaged ({first_line(error)}); a file that --save-scores wrote is accepted"
+            ) from error
 
 
 def score_saved(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
+from refseg.checked import accepted, hints
 from refseg.data.reading import TOLD
 from refseg.files import first_line, write_beside
 from refseg.presets import preset_table
@@ -103,8 +107,9 @@ def save_checkpoint(out: Path, checkpoint: Checkpoint, keep: int) -> None:
     Raises:
         OSError: It cannot be written, as on a full disk; the earlier ones stay.
     """
-    path = out / "checkpoints" / _name(checkpoint.run.step)
-    content = {"format": FORMAT, "run": vars(checkpoint.run), "parts": checkpoint.parts, "random": checkpoint.random}
+    path = out / "checkpoints" / name_of(checkpoint.run.step)
+    held = {"run": vars(checkpoint.run), "parts": checkpoint.parts, "random": checkpoint.random}
+    content = {"format": FORMAT, **held, "hashes": _hashes(held)}
 
     def write(beside: Path) -> None:
         with beside.open("wb") as file:  # Python's own file says why it cannot be written, torch's does not
@@ -124,12 +129,64 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         version = check_format(content.get("format", 1))  # the first one did not say which it is
+        if "hashes" in content:  # the first ones had none
+            found = _hashes({name: content[name] for name in ("run", "parts", "random")})
+            if wrong := [name for name in found if content["hashes"].get(name) != found[name]]:
+                raise ValueError(f"{wrong[0]} is not what was written")
         checkpoint = Checkpoint(RunState(**content["run"]), dict(content["parts"]), list(content["random"]))
+        _check_types(checkpoint)
         return checkpoint if version == FORMAT else _upgraded(version, checkpoint)
     except pickle.UnpicklingError as error:  # whose text tells how to execute what the file says
         raise ValueError(f"{path}: not a checkpoint of this version (damaged, or more than tensors)") from error
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ValueError(f"{path}: not a checkpoint of this version ({first_line(error)})") from error
+
+
+def _hashes(held: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of each part of a checkpoint: where the run stands, the state of each thing, the random states."""
+    parts = {"run": held["run"], "random": held["random"], **held["parts"]}
+    found = {}
+    for name, part in parts.items():
+        digest = hashlib.sha256()
+        _feed(digest, part)
+        found[name] = digest.hexdigest()
+    return found
+
+
+def _feed(digest: Any, value: Any) -> None:
+    """Feeds a hash with tensors, containers and plain values, so that different ones feed it differently."""
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu().contiguous()
+        digest.update(f"tensor {plain.dtype} {tuple(plain.shape)};".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(value, Mapping):
+        digest.update(f"mapping {len(value)};".encode())
+        for key, inner in value.items():
+            _feed(digest, key)
+            _feed(digest, inner)
+    elif isinstance(value, list | tuple):
+        digest.update(f"list {len(value)};".encode())
+        for inner in value:
+            _feed(digest, inner)
+    else:
+        text = repr(value).encode("utf-8", "surrogatepass")
+        digest.update(f"{type(value).__name__} {len(text)};".encode() + text)
+
+
+def _check_types(checkpoint: Checkpoint) -> None:
+    """Refuses what no run writes.
+
+    Raises:
+        ValueError: Names it.
+    """
+    for name, kind in hints(RunState).items():
+        if name != "FIXED" and (told := accepted(kind, getattr(checkpoint.run, name), 0)):
+            raise ValueError(f"{name} is not {told}")
+    for name, part in checkpoint.parts.items():
+        if not isinstance(name, str) or not isinstance(part, dict):
+            raise ValueError(f"{name!s} is no state")
+    if not all(isinstance(state, dict) for state in checkpoint.random):
+        raise ValueError("random holds no states")
 
 
 def _upgraded(version: int, stored: Checkpoint) -> Checkpoint:
@@ -145,13 +202,17 @@ def _upgraded(version: int, stored: Checkpoint) -> Checkpoint:
     return Checkpoint(run, parts, stored.random)
 
 
-def last_checkpoint(out: Path) -> Checkpoint:
+def last_checkpoint(out: Path, before: int | None = None) -> Checkpoint:
     """The newest checkpoint of a run that can be read; a damaged one is passed over with a warning.
+
+    Args:
+        out: The folder of the run.
+        before: Take one of fewer steps than this.
 
     Raises:
         ValueError: There is none.
     """
-    found = checkpoints(out)
+    found = [path for path in checkpoints(out) if before is None or path.name < name_of(before)]
     if not found:
         has = (
             f"; --init {out / 'last'} with another --out starts from its weights"
@@ -174,11 +235,12 @@ def tidy(out: Path, step: int) -> None:
     for leftover in (*out.glob("checkpoints/.*.part"), *out.glob(".log.jsonl.*.part")):
         leftover.unlink(missing_ok=True)
     for path in checkpoints(out):
-        if path.name > _name(step):
+        if path.name > name_of(step):
             path.unlink(missing_ok=True)
 
 
-def _name(step: int) -> str:
+def name_of(step: int) -> str:
+    """The file of a checkpoint."""
     return f"step-{step:08d}.pt"
 
 

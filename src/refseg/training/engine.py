@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,13 +17,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from refseg import __version__
-from refseg.files import FolderLock, prepare_folder, write_text_beside
+from refseg.files import FolderLock, first_line, prepare_folder, write_text_beside
 from refseg.training.batches import Batches, Told
 from refseg.training.checkpoint import (
     Checkpoint,
     RunState,
     checkpoints,
     last_checkpoint,
+    name_of,
     random_state,
     save_checkpoint,
     set_random_state,
@@ -66,17 +68,12 @@ class Engine(Generic[Result]):
 
     def __init__(self, run: Run, resume: bool, team: Processes, say: Say) -> None:
         self.run, self.team, self.say, self.lock = run, team, say, FolderLock(run.out)
+        self._before: int | None = None  # the step from which on no checkpoint can be used
         _check(run, resume)
         try:
             if team.main:  # before anything is read that another run might change
                 self.lock.acquire()
-            stored = self._open(resume)
-            start = self._begin(stored)
-            self._build()
-            self._describe(start)
-            torch.manual_seed(run.seed + 1 + team.rank)  # each process drops other parts out
-            if stored is not None:
-                self._put_back(stored)
+            start = self._arrive(resume)
             self._prepare_folder(resume)
             self._share()
             self._tell(start, say)
@@ -84,6 +81,31 @@ class Engine(Generic[Result]):
         except BaseException:
             self.lock.release()
             raise
+
+    def _arrive(self, resume: bool) -> Start | None:
+        """Brings everything to where this run begins; a checkpoint that cannot be used is passed over.
+
+        Raises:
+            ValueError: The run in the folder is another, or none of its checkpoints can be used.
+        """
+        while True:
+            stored = self._open(resume)
+            start = self._begin(stored)
+            self._build()
+            self._describe(start)
+            torch.manual_seed(self.run.seed + 1 + self.team.rank)  # each process drops other parts out
+            if stored is None:
+                return start
+            self._refuse_another(stored)
+            try:
+                self._put_back(stored)
+                return start
+            except Exception as error:  # a damaged state fails in many ways
+                self._before = stored.run.step
+                what = f"{self.run.out}: its checkpoint of step {stored.run.step} cannot be used ({first_line(error)})"
+                if not any(path.name < name_of(self._before) for path in checkpoints(self.run.out)):
+                    raise ValueError(f"{what}, and there is none before it; another folder is accepted") from error
+                warnings.warn(f"{what}; the one before it is taken", stacklevel=2)
 
     def _open(self, resume: bool) -> Checkpoint | None:
         """Finds the data and the number of steps; returns `self._stored(resume)`."""
@@ -138,7 +160,7 @@ class Engine(Generic[Result]):
                 raise ValueError(f"{out}: holds a run already, without a checkpoint to go on from; another folder is "
                                  f"accepted, with --init {out / 'last'} to start from its weights")  # fmt: skip
             raise ValueError(f"{out}: holds a run already; --resume goes on with it, or give another folder")
-        return last_checkpoint(out) if resume else None
+        return last_checkpoint(out, self._before) if resume else None
 
     def _build(self) -> None:
         """What changes the weights: optimiser, loss scale, average."""
@@ -296,7 +318,12 @@ class Engine(Generic[Result]):
         parts = {"network": self.network, "optimiser": self.optimiser, "scaler": self.scaler}
         return parts | ({"average": self.average} if self.average is not None else {})
 
-    def _put_back(self, stored: Checkpoint) -> None:
+    def _refuse_another(self, stored: Checkpoint) -> None:
+        """Makes sure that a checkpoint is of this run.
+
+        Raises:
+            ValueError: It is of another; names the difference.
+        """
         init = self.run.init
         if init is not None and stored.run.source not in (f"weights of {init}", f"weights of {init_name(init)}"):
             raise ValueError(f"--init {init}: the run in {self.run.out} began with another ({stored.run.source}); "
@@ -314,6 +341,13 @@ class Engine(Generic[Result]):
             if is_ != was:
                 told = _difference(was, is_) if what == "preset" else f"{what} {was}, not {is_}"
                 raise ValueError(f"{self.run.out}: holds a run with {told}; the same is accepted")
+
+    def _put_back(self, stored: Checkpoint) -> None:
+        """Puts everything back as a checkpoint says it was.
+
+        Raises:
+            Exception: The checkpoint is incomplete or damaged.
+        """
         for name, part in self._parts().items():
             part.load_state_dict(stored.parts[name])
         self.state = stored.run

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from refseg.data.formats.fields import parse_json, shown
 from refseg.presets import presets
 from refseg.presets.base import Preset
 from refseg.weights.store import config_from_dict
@@ -46,14 +47,13 @@ def with_settings(preset: Preset, settings: Sequence[str]) -> Preset:
         key, sign, text = setting.partition("=")
         part, _, field = key.partition(".")
         if not sign or part not in PARTS or not field:
-            raise ValueError(f"--set {setting!r}: KEY=VALUE is accepted, with a KEY below {', '.join(PARTS)}, "
+            raise ValueError(f"--set {shown(setting)}: KEY=VALUE is accepted, with a KEY below {', '.join(PARTS)}, "
                              "such as recipe.lr=1e-4")  # fmt: skip
         config = getattr(preset, part)
         try:
             preset = replace(preset, **{part: _changed(config, part, field.split("."), _value(text))})
         except (ValueError, OverflowError) as error:
-            shown = setting if len(setting) <= 80 else setting[:77] + "..."
-            raise ValueError(f"--set {shown!r}: {error}") from error
+            raise ValueError(f"--set {shown(setting)}: {error}") from error
     return preset
 
 
@@ -72,8 +72,8 @@ def _changed(config: Any, part: str, path: Sequence[str], value: Any) -> Any:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    except ValueError:  # no JSON, or a number of thousands of digits
-        return text
+        return parse_json(text, "the value")
+    except ValueError as error:
+        if "nested too deeply" in str(error):
+            raise
+        return text  # a word, or a number of thousands of digits

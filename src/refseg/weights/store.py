@@ -11,16 +11,17 @@ import os
 import shutil
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from refseg.data.formats.fields import as_record, parse_json, read_text
 from refseg.data.transforms import InputConfig
@@ -29,6 +30,8 @@ from refseg.files import first_line, flush_folder, hash_of, write_beside, write_
 from refseg.methods import METHODS, Segmenter
 from refseg.weights.folders import find_model
 from refseg.weights.versions import FORMAT, check_format, upgraded_config, upgraded_tensors
+
+_TIMES = 4  # a network makes no more parameters than so many times those it keeps
 
 
 @dataclass(frozen=True)
@@ -224,10 +227,16 @@ def load_model(name: str | Path) -> Model:
         kind, kind_config = METHODS[method]
         size = config_from_dict(InputConfig, config["input"], "input")
         stored = upgraded_config(version, method, as_record(config["model"], "model"))
-        network = kind(config_from_dict(kind_config, stored, "model"))
-    except Exception as error:  # torch refuses impossible widths in many ways
+        built = config_from_dict(kind_config, stored, "model")
+    except Exception as error:  # of whatever kind
         raise ValueError(f"{config_file}: not the config of a model ({first_line(error)})") from error
     digest = check_hash(weights, config.get("sha256"))
+    header = upgraded_tensors(version, method, read_header(weights))
+    try:
+        compare_with_header(partial(kind, built), header, str(weights))
+        network = kind(built)
+    except Exception as error:  # torch refuses impossible widths in many ways
+        raise ValueError(f"{config_file}: not the config of these weights ({first_line(error)})") from error
     if "tokenizer_sha256" in config:  # the first models did not store it
         check_hash(folder / "tokenizer.json", config["tokenizer_sha256"])
     load_strictly(network, upgraded_tensors(version, method, read_tensors(weights)), str(weights))
@@ -275,17 +284,70 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
 
 
+def read_header(path: Path) -> dict[str, Tensor]:
+    """The names, shapes and types in a safetensors file, as tensors without content.
+
+    Raises:
+        ValueError: It is damaged or of another format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118: it is no dict
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+def compare_with_header(build: Callable[[], nn.Module], header: Mapping[str, Tensor], source: str) -> None:
+    """Makes sure that a network is the one whose weights a file holds, before it takes any memory.
+
+    It is built without content, and given up as soon as it has many times the parameters of the file.
+
+    Args:
+        build: Builds the network.
+        header: What the file holds, as tensors without content.
+        source: The file, for messages.
+
+    Raises:
+        ValueError: It is another one.
+    """
+    most, numbers = len(header), sum(tensor.numel() for tensor in header.values())
+    seen = [0, 0]  # some are made, and thrown away or shared
+
+    def watch(_module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        seen[0], seen[1] = seen[0] + 1, seen[1] + parameter.numel()
+        if seen[0] > _TIMES * most or seen[1] > _TIMES * numbers:
+            raise ValueError(f"its config describes more than the {most} tensors with {numbers} numbers that it holds")
+
+    handle = register_module_parameter_registration_hook(watch)
+    try:
+        with torch.device("meta"):
+            network = build()
+    finally:
+        handle.remove()
+    refuse_misfit(network.state_dict(), header, source)
+
+
 def load_strictly(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
     """Loads every tensor into its place, as float32 where it is a float.
 
     Raises:
         ValueError: Names the tensors that are missing, unknown or of another shape.
     """
-    own = module.state_dict()
     not_finite = [k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if not_finite:
         raise ValueError(f"{source}: {not_finite[0]} holds numbers that are not finite; the file is damaged, or its "
                          "training was")  # fmt: skip
+    refuse_misfit(module.state_dict(), tensors, source)
+    module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+
+
+def refuse_misfit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
+    """Compares the tensors of a network with those of a file.
+
+    Raises:
+        ValueError: Names the tensors that are missing, unknown or of another shape.
+    """
     problems = [f"{k} is missing" for k in own if k not in tensors]
     problems += [f"{k} is unknown" for k in tensors if k not in own]
     problems += [
@@ -296,7 +358,6 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], source: str) ->
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(f"{source}: does not fit the model: {'; '.join(problems[:5])}{more}")
-    module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
 
 
 def count_parameters(network: nn.Module) -> int:

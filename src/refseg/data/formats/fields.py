@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 
 class _Short(reprlib.Repr):
     """Python's own, which sorts a dict or a set before it shows the first few entries, without that."""
@@ -35,6 +37,8 @@ def split_words(text: str) -> list[str]:
 _SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = 60
 _SHORT.maxlevel = 3
+_LARGEST, _DEEPEST = 2**31, 100  # bytes of a text file, and levels of JSON
+_NO_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[^\[\]{}"]++')
 _LONGEST_ID, _LONGEST_NAME = 1000, 5000  # characters; no path is longer, and a file can repeat them in every row
 
 
@@ -44,6 +48,8 @@ def shown(value: Any) -> str:
         return _SHORT.repr(value)
     except ValueError:  # Python does not print integers of thousands of digits
         return f"a very long {type(value).__name__}"
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
 
 
 def read_text(path: Path) -> str:
@@ -53,6 +59,8 @@ def read_text(path: Path) -> str:
         ValueError: It cannot be read, or is not UTF-8.
     """
     try:
+        if (size := path.stat().st_size) > _LARGEST:
+            raise ValueError(f"{path}: {size} bytes; a text of at most {_LARGEST} bytes is accepted")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not text in UTF-8 ({error}); UTF-8 is accepted") from error
@@ -61,16 +69,31 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Parses JSON.
+    """Parses JSON, with a byte-order mark or without.
 
     Raises:
-        ValueError: It is none; the message starts with `where`.
+        ValueError: It is none, holds numbers that JSON has not (NaN, Infinity), or is nested more than 100 times, which
+            only damage is; the message starts with `where`.
     """
     try:
-        return json.loads(text)
+        if _depth(text := text.removeprefix("\ufeff")) > _DEEPEST:
+            raise ValueError("nested too deeply")
+        return json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ValueError(f"{where}: not JSON ({reason}); JSON is accepted") from error
+
+
+def _depth(text: str) -> int:
+    """How deep the brackets of a text are nested, those in strings left aside."""
+    if text.count("[") + text.count("{") <= _DEEPEST:
+        return 0
+    brackets = np.frombuffer(_NO_BRACKET.sub("", text).encode("ascii", "replace"), np.uint8)
+    return int(np.cumsum(np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1)).max(initial=0))
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def as_record(value: Any, where: str) -> Mapping[str, Any]:

@@ -68,6 +68,8 @@ def read_checkpoint(checkpoint: Path, method: str) -> tuple[dict[str, Tensor], A
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise ValueError(f"{checkpoint}: holds no 'model'; a .pth checkpoint of {method} is accepted")
     bert = content.get("bert_model") or {}
+    if not isinstance(bert, dict):
+        raise ValueError(f"{checkpoint}: its 'bert_model' holds no tensors; a .pth checkpoint of {method} is accepted")
     found: dict[Any, Any] = {str(k).removeprefix("module."): v for k, v in content["model"].items()}
     found |= {"text_encoder." + str(k).removeprefix("module."): v for k, v in bert.items()}
     if others := [name for name, value in found.items() if not isinstance(value, Tensor)]:
