@@ -138,7 +138,7 @@ def test_a_bad_image_in_a_list_is_reported_and_the_rest_is_done(refseg, model, p
         ("not json", "line 1: not JSON"),
         ('{"image": "x.jpg"}', "line 1: expression None"),
         ('\n{"image": 3, "expression": "red"}', 'line 2: needs "image"'),
-        ("[1]", "line 1: '[1]'"),
+        ("[1]", "line 1: [1]"),
         ('{"image": "x.jpg", "expression": " "}', "line 1: expression ' ': empty"),
         ('{"image": "x.jpg", "expression": "a", "expressions": ["b"]}', "either"),
     ],

@@ -44,7 +44,7 @@ def test_other_data_get_as_many_epochs_as_the_papers():
         ("recipe.select=accuracy", "recipe.select: 'accuracy'"),
         ("recipe.images_per_batch=0", "images_per_batch 0: a whole number from 1 is accepted"),
         ("recipe.lr=-1", "lr -1.0: a number from 0 is accepted"),
-        ("recipe.lr=Infinity", "lr inf: a number from 0 is accepted"),
+        ("recipe.lr=Infinity", "recipe.lr: 'Infinity'; a number is accepted"),
         ("recipe.warmup=-5", "warmup -5: a whole number from 0 is accepted"),
         ("input.size=480", "input.size: 480"),
         ("model.swin.window=7.5", "model.swin.window: 7.5"),

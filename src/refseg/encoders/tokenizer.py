@@ -47,6 +47,9 @@ class Tokenizer:
     def __init__(self, inner: HFTokenizer) -> None:
         inner.no_padding()  # a file may have stored both; padding and cutting are done here
         inner.no_truncation()
+        known = set(inner.get_vocab().values())
+        if strange := [number for number in inner.encode("").ids if number not in known]:
+            raise ValueError(f"the tokenizer puts id {strange[0]} around a sentence, which is none of its entries")
         self._inner, self._pad = inner, 0
         self._end: int | None = None  # the token that a cut sentence keeps
         start, end = (inner.token_to_id(name) for name in CLIP_ENDS)
@@ -94,8 +97,8 @@ class Tokenizer:
 
     @property
     def size(self) -> int:
-        """Number of entries in the vocabulary."""
-        return int(self._inner.get_vocab_size())
+        """Number of entries in the vocabulary; one more than the largest id, where ids are left out."""
+        return max(self._inner.get_vocab().values(), default=-1) + 1
 
     @property
     def vocabulary(self) -> dict[str, int]:
