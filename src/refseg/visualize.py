@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 HIGHLIGHT = np.array([150, 255, 0], dtype=np.float32)  # lime: rare in photos, and no colour of RefShapes
 DIMMED = 0.72  # of the brightness of what is not in the mask
+ROWS = 256  # painted at a time: as floats a picture takes four times its memory
 TINT = 0.2  # share of the colour inside the mask
 
 
@@ -23,12 +24,16 @@ def overlay(image: np.ndarray, mask: np.ndarray, colour: np.ndarray = HIGHLIGHT)
     Returns:
         A picture of the image's own size.
     """
-    picture = image.astype(np.float32)
-    picture[~mask] *= DIMMED
-    picture[mask] = (1 - TINT) * picture[mask] + TINT * colour
-    thickness = max(1, round(min(mask.shape) / 160))
-    picture[outline(mask, thickness)] = colour
-    return Image.fromarray(picture.round().clip(0, 255).astype(np.uint8))
+    edge = outline(mask, max(1, round(min(mask.shape) / 160)))
+    picture = np.empty_like(image)
+    for first in range(0, len(image), ROWS):
+        rows = slice(first, first + ROWS)
+        some, inside = image[rows].astype(np.float32), mask[rows]
+        some[~inside] *= DIMMED
+        some[inside] = (1 - TINT) * some[inside] + TINT * colour
+        some[edge[rows]] = colour
+        picture[rows] = some.round().clip(0, 255).astype(np.uint8)
+    return Image.fromarray(picture)
 
 
 def outline(mask: np.ndarray, thickness: int) -> np.ndarray:
