@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
 from collections.abc import Callable
+from glob import escape as glob_escape
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +46,40 @@ def prepare_folder(out: Path) -> None:
         raise ValueError(f"{out}: cannot be written to ({error.strerror}); a writable folder is accepted") from error
 
 
+_PART = re.compile(r"\..+\.(\d+)\.part")
+
+
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Takes away what killed processes left half-written in a folder: `.NAME.PID.part` of processes that have ended.
+
+    Args:
+        folder: The folder.
+        name: Take only the leftovers of this file or folder; without it, of all files.
+    """
+    for leftover in folder.glob(f".{'*' if name is None else glob_escape(name)}.*.part"):
+        found = _PART.fullmatch(leftover.name)
+        if found is not None and not _is_alive(int(found[1])):
+            if not leftover.is_dir() or leftover.is_symlink():
+                leftover.unlink(missing_ok=True)
+            elif name is not None:
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # of another user
+        return True
+    return True
+
+
 class FolderLock:
     """A folder that one process at a time writes into; the lock ends with its process, however that ends.
 
-    Where a file system or a platform knows no such locks, nothing is locked.
+    Where a file system or a platform knows no such locks, nothing is locked. Whoever takes the folder finds it without
+    the leftovers of killed processes.
 
     Args:
         folder: The folder, which is there.
@@ -90,6 +123,7 @@ class FolderLock:
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
                 self._descriptor = descriptor
+                sweep(self.folder)
             else:  # whoever had it took the file away in between
                 os.close(descriptor)
 

@@ -15,6 +15,7 @@ from refseg.cli.options import (
     MaskValuesOption,
     OrientationOption,
     OverlapOption,
+    OverwriteOption,
     SkipBadOption,
     complain,
     read_as,
@@ -39,6 +40,7 @@ def refer(
     val_percent: Annotated[
         int, typer.Option(min=0, max=100, help="Share of the images in val, drawn by what is in their files.")
     ] = 10,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write expressions that each fit exactly one annotated object, with its mask: OUT/data.jsonl and OUT/summary.json.
@@ -48,12 +50,13 @@ def refer(
     annotated is not known: look at some of the results.
     """
     from refseg.data.describe import Describer, Options, Photos
-    from refseg.files import prepare_folder, write_beside, write_text_beside
+    from refseg.files import FolderLock, prepare_folder, write_beside, write_text_beside
     from refseg.progress import ProgressBar
 
     target = out / "data.jsonl"
-    if target.exists():
-        raise ValueError(f"{target}: exists; a folder without data.jsonl is accepted")
+    for file in (target, out / "summary.json"):
+        if file.exists() and not overwrite:
+            raise ValueError(f"{file}: exists; a folder without {file.name} is accepted, or --overwrite")
     describer = Describer(Photos(coco), images, out, Options(seed, per_object, limit, val_percent))
     prepare_folder(out)
 
@@ -62,7 +65,7 @@ def refer(
             for row in describer.rows(bar.advance):
                 file.write(json.dumps(row) + "\n")
 
-    with ProgressBar("describing", len(describer), hidden=_unseen(as_json)) as bar:
+    with FolderLock(out), ProgressBar("describing", len(describer), hidden=_unseen(as_json)) as bar:
         try:
             write_beside(target, write)
         except OSError as error:
@@ -143,6 +146,7 @@ def export(
     name: Annotated[
         str | None, typer.Option(help="Of the new data set in the layout refer, in OUT/NAME; DATA's own by default.")
     ] = None,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the images, masks and expressions of DATA in the layout of data.jsonl or of REFER."""
@@ -165,9 +169,10 @@ def export(
         for message in dict.fromkeys(told for part in wanted for told in getattr(part, "left_out", ())):
             complain(f"left out: {message}")
     if layout == "jsonl":
-        path = export_jsonl(wanted, out, limit)
+        path = export_jsonl(wanted, out, limit, overwrite)
     else:
-        path = export_refer(wanted, out, name if name is not None else _exported_name(wanted[0].name), limit=limit)
+        called = name if name is not None else _exported_name(wanted[0].name)
+        path = export_refer(wanted, out, called, limit=limit, overwrite=overwrite)
     if as_json:
         splits_written = [part.split for part in wanted]
         typer.echo(json.dumps({"data": wanted[0].name, "splits": splits_written, "layout": layout, "out": str(path)}))

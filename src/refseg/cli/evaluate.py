@@ -18,6 +18,7 @@ from refseg.cli.options import (
     MaskValuesOption,
     OrientationOption,
     OverlapOption,
+    OverwriteOption,
     SkipBadOption,
     load_predictor,
     read_as,
@@ -62,6 +63,7 @@ def evaluate(
         typer.Option(min=1, help="Images, and expressions, that MODEL sees at a time; 16 and 64 by default."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the 95 % intervals.")] = 0,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
     device: DeviceOption = None,
 ) -> None:
@@ -109,7 +111,7 @@ def evaluate(
     if predictions is not None:
         origin = Origin("unknown", data, split, "true", None, "predictions", {}, command, seed, reading.told, left)
         with ProgressBar("scoring", None, hidden=hide) as bar:
-            report = predictions_report(predictions, samples, origin, chosen, out, bar.advance)
+            report = predictions_report(predictions, samples, origin, chosen, out, bar.advance, overwrite)
     else:
         assert model is not None
         predictor = load_predictor(model, device)
@@ -118,7 +120,9 @@ def evaluate(
         asked: Any = words
         with ProgressBar("evaluating", images_asked(samples, limit, asked), hidden=hide) as bar:
             sizes = {} if batch is None else {"images_per_batch": batch, "at_once": batch}
-            report = evaluation_report(predictor, samples, origin, chosen, out, save_scores, bar.advance, **sizes)
+            report = evaluation_report(
+                predictor, samples, origin, chosen, out, save_scores, bar.advance, **sizes, overwrite=overwrite
+            )
     if as_json:
         typer.echo(json.dumps(report))
         return

@@ -40,6 +40,11 @@ SkipBadOption = Annotated[
 ]
 
 
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what another command or another question left there.")
+]
+
+
 def read_as(
     images: Path | None = None,
     overlap: str = "union",

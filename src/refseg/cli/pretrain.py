@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from refseg.cli.options import DeviceOption
+from refseg.cli.options import DeviceOption, OverwriteOption
 from refseg.cli.train import checked_precision, is_given
 from refseg.progress import ProgressBar
 from refseg.weights.folders import check_encoders
@@ -39,6 +39,7 @@ def pretrain(
     keep: Annotated[int, typer.Option(min=1, help="How many checkpoints stay.")] = 2,
     eval_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations on val.")] = 1000,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 1,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = None,
 ) -> None:
     """Pretrain the encoders of the compact versions on RefShapes, without its questions.
@@ -67,7 +68,7 @@ def pretrain(
         run = Run(
             preset=with_settings(encoder_preset(encoders), change or []), data=("refshapes",), out=out, steps=steps,
             seed=seed, save_every=save_every, keep=keep, eval_every=eval_every, workers=workers, device=device,
-            precision=checked_precision(precision), ema=ema,
+            precision=checked_precision(precision), ema=ema, overwrite=overwrite,
         )  # fmt: skip
     with find_processes(run.device) as team:
         with ProgressBar("pretraining", None, hidden=not team.main) as bar:

@@ -18,6 +18,7 @@ from refseg.cli.options import (
     MaskValuesOption,
     OrientationOption,
     OverlapOption,
+    OverwriteOption,
     SkipBadOption,
     read_as,
 )
@@ -84,6 +85,7 @@ def train(
     eval_batch: Annotated[int, typer.Option(min=1, help="Images, and expressions, at a time in it.")] = 16,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 1,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write OUT/tensorboard.")] = False,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what training needs and what the paper reached; train nothing.")
@@ -144,7 +146,7 @@ def train(
         preset=chosen, data=tuple(data), out=out, steps=steps, epochs=epochs, seed=seed, save_every=save_every,
         keep=keep, eval_every=eval_every, eval_limit=eval_limit, eval_batch=eval_batch, workers=workers, device=device,
         encoders=encoders, reading=reading, trust_data=trust_data, init=init, precision=how,
-        accumulate=accumulate, recompute=gradient_checkpointing, ema=ema, tensorboard=tensorboard,
+        accumulate=accumulate, recompute=gradient_checkpointing, ema=ema, tensorboard=tensorboard, overwrite=overwrite,
     )  # fmt: skip
     _go(run, resume)
 

@@ -68,6 +68,7 @@ def evaluation_report(
     progress: Progress = None,
     images_per_batch: int = IMAGES_PER_BATCH,
     at_once: int = AT_ONCE,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Scores a model and, where the data set has them, its guessers.
 
@@ -81,6 +82,7 @@ def evaluation_report(
         progress: Called with the number of images done since the last call.
         images_per_batch: How many images the model sees at a time.
         at_once: How many expressions it answers at a time.
+        overwrite: Take away what another evaluation left in `out`.
 
     Raises:
         ValueError: `out` holds another evaluation.
@@ -97,10 +99,12 @@ def evaluation_report(
             predictor, origin.model, origin.identity, origin.split, words, origin.limit, protocol,
             origin.reading["orientation"],
         )  # fmt: skip
+        if overwrite:
+            _clear(out)
         _refuse_other(out / "predictions.jsonl", header)
         _refuse_report(out, origin, protocol)
-        writer = PredictionWriter(out / "predictions.jsonl", header)
         saved = SavedScores(out / "scores", _scores_header(header, predictor.model.input)) if save_scores else None
+        writer = PredictionWriter(out / "predictions.jsonl", header)
 
         def known(question: Question) -> list[np.ndarray] | None:
             return None if saved is not None and not saved.has(question) else writer.known(question)
@@ -146,10 +150,8 @@ def _refuse_other(path: Path, header: dict[str, Any]) -> None:
     Raises:
         ValueError: The file holds the predictions of another model, or of another question.
     """
-    if not path.is_file():
-        return
-    there = read_header(path)
-    if asks_for_more(header, there):
+    there = _stated_header(path, header)
+    if there is None or asks_for_more(header, there):
         return
     differ = [name for name in {**header, **there} if there.get(name) != header.get(name)]
     if differ:
@@ -159,8 +161,33 @@ def _refuse_other(path: Path, header: dict[str, Any]) -> None:
         )
 
 
+def _stated_header(path: Path, header: dict[str, Any]) -> dict[str, Any] | None:
+    """The header of the predictions that are there, finished or not; None where there are none.
+
+    Raises:
+        ValueError: There is a file that is none.
+    """
+    for place in (path, path.with_name(f".{path.name}.part")):  # the second of an evaluation that was stopped
+        if place.is_file() and place.stat().st_size:
+            try:
+                there = read_header(place)
+            except ValueError:
+                if place != path:  # stopped in its first line
+                    continue
+                raise
+            if place == path or there != header:
+                return there
+    return None
+
+
 def predictions_report(
-    path: Path, data: Samples, origin: Origin, protocol: Protocol, out: Path | None = None, progress: Progress = None
+    path: Path,
+    data: Samples,
+    origin: Origin,
+    protocol: Protocol,
+    out: Path | None = None,
+    progress: Progress = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Scores a predictions file, or a folder of saved scores, on the split it is about; see `evaluation_report`.
 
@@ -168,20 +195,39 @@ def predictions_report(
         ValueError: They are about another data set or split, or do not fit the split; names the difference.
     """
     origin = replace(origin, identity=identify(origin.data, data))
-    if path.is_dir():
-        saved = SavedScores(path)
-        header, config = saved.header, saved.config
-        stated = _stated(origin, header, "scores")
-        if out is not None:
-            _refuse_report(out, stated, protocol)
-        scores, took = score_saved(saved, data, protocol, progress)
-        return _reported(_Evaluation(stated, scores, took, config, saved), data, out)
-    file = PredictionFile(path)
-    stated = _stated(origin, file.header, "predictions")
-    if out is not None:
+    source = SavedScores(path) if path.is_dir() else PredictionFile(path)
+    if out is None:
+        return _of_predictions(source, data, origin, protocol, None, progress, overwrite)
+    prepare_folder(out)
+    with FolderLock(out):
+        return _of_predictions(source, data, origin, protocol, out, progress, overwrite)
+
+
+def _of_predictions(
+    source: SavedScores | PredictionFile,
+    data: Samples,
+    origin: Origin,
+    protocol: Protocol,
+    out: Path | None,
+    progress: Progress,
+    overwrite: bool,
+) -> dict[str, Any]:
+    stated = _stated(origin, source.header, "scores" if isinstance(source, SavedScores) else "predictions")
+    if out is not None and not overwrite:
         _refuse_report(out, stated, protocol)
-    scores, took = score_predictions(file, data, protocol, stated.limit, progress)
-    return _reported(_Evaluation(stated, scores, took, file.config(), file), data, out)
+    if isinstance(source, SavedScores):
+        scores, took = score_saved(source, data, protocol, progress)
+        return _reported(_Evaluation(stated, scores, took, source.config, source), data, out)
+    scores, took = score_predictions(source, data, protocol, stated.limit, progress)
+    return _reported(_Evaluation(stated, scores, took, source.config(), source), data, out)
+
+
+def _clear(out: Path) -> None:
+    """Takes away what an evaluation writes."""
+    for name in ("predictions.jsonl", ".predictions.jsonl.part", "report.json", "report.html"):
+        (out / name).unlink(missing_ok=True)
+    for saved in (*(out / "scores").glob("*.npz"), out / "scores" / "header.json"):
+        saved.unlink(missing_ok=True)
 
 
 def _stated(origin: Origin, header: Mapping[str, Any], source: str) -> Origin:

@@ -55,6 +55,7 @@ class Run(Checked):
         recompute: Compute the inside of blocks again on the way back, to need less memory.
         ema: Decay of averaged weights, which are then the ones that are scored and saved; 0 for none.
         tensorboard: Write `tensorboard/` too.
+        overwrite: Begin anew in a folder that holds another run, or anything else of its names, which is lost.
     """
 
     least = {"seed": 0, "workers": 0}
@@ -81,6 +82,7 @@ class Run(Checked):
     recompute: bool = False
     ema: float = 0.0
     tensorboard: bool = False
+    overwrite: bool = False
 
 
 def data_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -107,7 +109,7 @@ def run_to_json(run: Run) -> str:
     """What a run was told, so that it can go on without being told again; paths become absolute."""
     told: dict[str, Any] = {field.name: getattr(run, field.name) for field in fields(Run)}
     told |= {name: getattr(run.reading, name) for name in READING}
-    del told["preset"], told["reading"]
+    del told["preset"], told["reading"], told["overwrite"]
     told |= {name: str(told[name].absolute()) for name in _PATHS if told[name] is not None}
     told["data"] = list(data_names(run.data))
     told["init"] = None if run.init is None else init_name(run.init)

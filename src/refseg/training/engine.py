@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -155,6 +156,10 @@ class Engine(Generic[Result]):
             ValueError: It holds a run and this one does not go on, or the other way round.
         """
         out = self.run.out
+        if not resume and self.run.overwrite and self.team.main:
+            _clear(out)
+        if not resume and not (checkpoints(out) or (out / "last").exists()):
+            _refuse_others(out)
         if not resume and (checkpoints(out) or (out / "last").exists()):
             if not checkpoints(out):
                 raise ValueError(f"{out}: holds a run already, without a checkpoint to go on from; another folder is "
@@ -377,12 +382,43 @@ class Engine(Generic[Result]):
         self._on_main(lambda: log.write(self.state.step, self.state.seconds, **entry) if log is not None else None)
 
 
+WRITTEN = ("best", "last", "checkpoints", "tensorboard", "log.jsonl", RUN_FILE)
+
+
+def _refuse_others(out: Path) -> None:
+    """Makes sure that nothing is in the way of a new run but what one left that ended before its first checkpoint.
+
+    Raises:
+        ValueError: Something has the name of what a run writes.
+    """
+    there = [name for name in WRITTEN if (out / name).exists() and not _is_empty(out / name)]
+    if there and (not (out / RUN_FILE).is_file() or {"best", "checkpoints"} & set(there)):
+        raise ValueError(f"{out}: holds {' and '.join(there)}, which this command did not write; a new folder is "
+                         "accepted, or --overwrite")  # fmt: skip
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _clear(out: Path) -> None:
+    """Takes away all that has the name of what a run writes."""
+    for name in WRITTEN:
+        path = out / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _check(run: Run, resume: bool) -> None:
     """Refuses options that contradict each other, before anything is read."""
     if not 0 <= run.ema < 1:
         raise ValueError(f"--ema {run.ema}: a decay from 0 (none) to below 1 is accepted")
     if not resume and run.init is not None and run.encoders is not None:
         raise ValueError(f"--init {run.init} and --encoders {run.encoders}: one of the two is accepted")
+    if resume and run.overwrite:
+        raise ValueError("--resume and --overwrite: one of the two is accepted")
     if run.tensorboard:
         find_tensorboard()
 

@@ -31,6 +31,7 @@ from refseg.methods import METHODS, Segmenter
 from refseg.weights.folders import find_model
 from refseg.weights.versions import FORMAT, check_format, upgraded_config, upgraded_tensors
 
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _TIMES = 4  # a network makes no more parameters than so many times those it keeps
 
 
@@ -144,6 +145,8 @@ def _told(kind: Any) -> str:
 def save_model(model: Model, folder: Path, half: bool = False) -> None:
     """Writes a model's folder beside the old one and swaps them, so that its files always fit together.
 
+    A folder that holds anything else keeps it.
+
     Args:
         model: What to write.
         folder: Its folder.
@@ -154,6 +157,9 @@ def save_model(model: Model, folder: Path, half: bool = False) -> None:
     """
     beside, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("part", "old"))
     try:
+        if strangers_in(folder):
+            _write_model(model, folder, half)
+            return
         _write_model(model, beside, half)
         if folder.exists():
             folder.rename(old)
@@ -167,6 +173,11 @@ def save_model(model: Model, folder: Path, half: bool = False) -> None:
     finally:
         for leftover in (beside, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def strangers_in(folder: Path) -> list[str]:
+    """What a folder holds that no model has."""
+    return sorted({path.name for path in folder.iterdir()} - set(FILES)) if folder.is_dir() else []
 
 
 def recover_model(folder: Path) -> None:
@@ -212,7 +223,7 @@ def load_model(name: str | Path) -> Model:
     """
     folder = find_model(name)
     config_file, weights = folder / "config.json", folder / "model.safetensors"
-    for file in (config_file, weights, folder / "tokenizer.json"):
+    for file in (folder / name for name in FILES):
         if not file.is_file():
             raise ValueError(f"model {str(name)!r}: {file.name} is missing; a model is a folder with config.json, "
                              "model.safetensors and tokenizer.json")  # fmt: skip

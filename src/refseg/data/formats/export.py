@@ -18,6 +18,7 @@ from PIL import Image
 
 from refseg.data.formats.fields import split_words
 from refseg.data.formats.rle import encode_rle
+from refseg.files import sweep
 from refseg.types import Dataset, Sample
 
 NAME_ACCEPTED = "letters, digits and +, - or _ are accepted"
@@ -28,13 +29,16 @@ def is_name(text: str) -> bool:
     return bool(text) and all(c.isalnum() or c in "+-_" for c in text)
 
 
-def export_jsonl(samples: Dataset | Sequence[Dataset], folder: Path, limit: int | None = None) -> Path:
+def export_jsonl(
+    samples: Dataset | Sequence[Dataset], folder: Path, limit: int | None = None, overwrite: bool = False
+) -> Path:
     """Writes `data.jsonl` and `images/` into a new or empty folder.
 
     Args:
         samples: One split, or several of one data set.
         folder: Where to write. Everything is written beside it and renamed when it is complete.
         limit: At most this many images of each split; endless splits need it.
+        overwrite: Write into a folder that holds something, and replace files of the same names.
 
     Returns:
         The path of `data.jsonl`.
@@ -69,12 +73,17 @@ def export_jsonl(samples: Dataset | Sequence[Dataset], folder: Path, limit: int 
                     }
                     out.write(json.dumps({k: v for k, v in row.items() if v is not None or k == "mask"}) + "\n")
 
-    _write_folder(folder, write)
+    _write_folder(folder, write, overwrite)
     return folder / "data.jsonl"
 
 
 def export_refer(
-    samples: Dataset | Sequence[Dataset], folder: Path, name: str, by: str = "refseg", limit: int | None = None
+    samples: Dataset | Sequence[Dataset],
+    folder: Path,
+    name: str,
+    by: str = "refseg",
+    limit: int | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Writes `NAME/refs(BY).p`, `NAME/instances.json` and `NAME/images/` into a folder.
 
@@ -88,6 +97,7 @@ def export_refer(
         name: Name of the new folder in it.
         by: Who made the splits.
         limit: At most this many images of each split; endless splits need it.
+        overwrite: Write into a folder that holds something, and replace files of the same names.
 
     Returns:
         The path of the file of references.
@@ -154,7 +164,7 @@ def export_refer(
         (beside / "instances.json").write_text(json.dumps(instances), encoding="utf-8")
         (beside / f"refs({by}).p").write_bytes(pickle.dumps(refs, protocol=2))  # what Python 2's readers know
 
-    _write_folder(folder / name, write)
+    _write_folder(folder / name, write, overwrite)
     return folder / name / f"refs({by}).p"
 
 
@@ -194,14 +204,25 @@ def _in_order_of_references(sample: Sample) -> list[int]:
     return sorted(range(len(sample.expressions)), key=lambda number: sample.expressions[number].reference)
 
 
-def _write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a folder beside its place and renames it, so that it is never half written."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: holds something already; a new or empty folder is accepted")
+def _write_folder(folder: Path, write: Callable[[Path], None], overwrite: bool) -> None:
+    """Lets `write` fill a folder beside its place and renames it, so that it is never half written.
+
+    Where it is to be written into a folder that holds something, its files are renamed one by one.
+    """
+    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if taken and not (overwrite and folder.is_dir()):
+        raise ValueError(f"{folder}: holds something already; a new or empty folder is accepted, or --overwrite")
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    sweep(folder.parent, folder.name)
     try:
         beside.mkdir(parents=True)
         write(beside)
+        if taken:
+            for file in sorted(path for path in beside.rglob("*") if path.is_file()):
+                target = folder / file.relative_to(beside)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(target)
+            return
         if folder.exists():
             folder.rmdir()  # it is empty
         beside.rename(folder)
