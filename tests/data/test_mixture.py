@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from refseg.data.checks.leakage import coco_number
 from refseg.data.mixture import Joined, open_training
 
 
@@ -18,8 +21,8 @@ def write(folder, rows):
     lines = []
     for name, split, texts in rows:
         photo = folder.parent / "photos" / name
-        photo.parent.mkdir(exist_ok=True)
-        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(photo)
+        photo.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(np.full((8, 8, 3), zlib.crc32(name.encode()) % 251, np.uint8)).save(photo)
         for text in texts:
             lines.append({"image": f"../photos/{name}", "split": split, "expression": text, "ref_id": f"{name}-1",
                           "mask": [[1, 1, 5, 1, 5, 5]]})  # fmt: skip
@@ -36,7 +39,7 @@ def sets(tmp_path):
     ])  # fmt: skip
     b = write(tmp_path / "b", [
         ("4.png", "train", ["four too"]), ("1.png", "train", ["one too"]), ("5.png", "train", ["five"]),
-        ("000000000007.png", "val", ["seven too"]),
+        ("val2017/000000000007.png", "val", ["seven too"]),
     ])  # fmt: skip
     return a, b
 
@@ -71,7 +74,7 @@ def test_what_cannot_be_mixed_is_refused(sets, tmp_path):
     leaked = write(tmp_path / "leaked", [("3.png", "train", ["three too"]), ("4.png", "train", ["x"])])
     only_val = write(tmp_path / "only_val", [("9.png", "val", ["nine"])])
     only_val_of_all = write(tmp_path / "scores", [("3.png", "train", ["x"]), ("1.png", "val", ["x"]),
-                                                  ("000000000007.png", "val", ["x"])])  # fmt: skip
+                                                  ("val2017/000000000007.png", "val", ["x"])])  # fmt: skip
     for names, message in (
         ((sets[0], sets[0]), "one of them twice"),
         (("refshapes", sets[0]), "an endless set cannot be mixed; export it first"),
@@ -101,3 +104,21 @@ def test_joined_items_are_found_from_both_ends():
     for wrong in (3, -1):
         with pytest.raises(IndexError, match="there is no item"):
             joined[wrong]
+
+
+def test_twelve_digits_alone_are_no_proof_and_content_is(tmp_path):
+    digits = "000000000007.png"
+    a = write(tmp_path / "one" / "a", [(digits, "train", ["seven of mine"]), ("2.png", "train", ["two"]),
+                                       ("3.png", "val", ["three"])])  # fmt: skip
+    b = write(tmp_path / "two" / "b", [(digits, "val", ["another seven"]), ("copy.png", "test", ["two again"])])
+    Image.fromarray(np.full((8, 8, 3), 3, np.uint8)).save(tmp_path / "two" / "photos" / digits)
+    shutil.copy(tmp_path / "one" / "photos" / "2.png", tmp_path / "two" / "photos" / "copy.png")
+    c = write(tmp_path / "two" / "c", [("5.png", "train", ["five"])])
+    (tmp_path / "two" / "b" / "data.jsonl").write_text(
+        (tmp_path / "two" / "b" / "data.jsonl").read_text() + (tmp_path / "two" / "c" / "data.jsonl").read_text()
+    )
+    data = open_training([a, b], per_reference=False)
+    assert texts(data.train) == ["seven of mine", "five"] and data.taken_out == 1
+    assert coco_number("x/000000000007.jpg") is None and coco_number("x/000000000007.jpg", True) == digits[:12]
+    assert coco_number("val2017/000000000007.jpg") == coco_number("a/COCO_val2014_000000000007.jpg") == digits[:12]
+    assert c

@@ -5,13 +5,15 @@ from __future__ import annotations
 import bisect
 import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from refseg.data.checks.leakage import image_names, is_trained
+from refseg.data.checks.leakage import PUBLISHED, image_names, is_trained
 from refseg.data.index import IndexedSamples, PerReference
 from refseg.data.reading import AS_IT_IS, Reading
 from refseg.data.sets import open_splits
+from refseg.files import hash_of
 from refseg.types import Dataset, Sample
 
 
@@ -108,8 +110,8 @@ def open_training(
         if len(trains) > 1:
             raise ValueError(f"data {', '.join(names)}: an endless set cannot be mixed; export it first (data export)")
         return TrainingData(trains[0], val, (), 0)
-    scored = _scored_images(opened)
-    kept = [_without(split, scored) for split in finite]
+    scored = _Scored(opened)
+    kept = [scored.taken_out_of(split) for split in finite]
     taken_out = sum(map(len, finite)) - sum(map(len, kept))
     if len(finite) == 1 and taken_out:
         message = f"{names[0]}: {taken_out} images of its train split are in its val or test splits too"
@@ -120,26 +122,57 @@ def open_training(
     kept = [look(split) for split in kept]
     if isinstance(val, IndexedSamples):
         val = look(val)
-    for split in (*kept, val):
-        if not len(split):
-            raise ValueError(f"{split.name} {split.split}: nothing is left of it that can be used")
+    kept = [split for split in kept if len(split)]
+    if not kept or not len(val):
+        raise ValueError(f"data {', '.join(names)}: nothing is left of it that can be used")
     left_out = tuple(dict.fromkeys(told for split in (*kept, val) for told in getattr(split, "left_out", ())))
     texts = tuple(e.text for split in kept for entry in split.entries for e in entry.expressions)
     items: list[Dataset] = [PerReference(split) if per_reference else split for split in kept]
     return TrainingData(items[0] if len(items) == 1 else Joined(items), val, texts, taken_out, left_out)
 
 
-def _scored_images(opened: dict[str, dict[str, Dataset]]) -> frozenset[str]:
-    """All that the images of the splits on which nobody trains may be recognised by."""
-    return frozenset(
-        image
-        for splits in opened.values()
-        for split, samples in splits.items()
-        if isinstance(samples, IndexedSamples) and not is_trained(split)
-        for image in image_names(samples.entries, contents=False)
-    )
+class _Scored:
+    """The images of the splits on which nobody trains, by number, by path and by content.
+
+    Args:
+        opened: All splits of all sets.
+    """
+
+    def __init__(self, opened: Mapping[str, Mapping[str, Dataset]]) -> None:
+        self._names: set[str] = set()
+        self._by_size: dict[int, list[Path]] = {}  # files of which another may be a copy
+        self._hashes: dict[Path, str] = {}
+        for splits in opened.values():
+            for split, samples in splits.items():
+                if isinstance(samples, IndexedSamples) and not is_trained(split):
+                    self._names |= set(image_names(samples.entries, False, samples.name in PUBLISHED))
+                    for entry in samples.entries:
+                        if (size := _size(entry.file)) is not None:
+                            self._by_size.setdefault(size, []).append(entry.file)
+
+    def taken_out_of(self, split: IndexedSamples) -> IndexedSamples:
+        """A training split without them."""
+        published = split.name in PUBLISHED
+        kept = [
+            entry
+            for entry in split.entries
+            if self._names.isdisjoint(image_names((entry,), False, published)) and not self._is_copy(entry.file)
+        ]
+        return IndexedSamples(split.name, split.split, kept, split.source, split.reading, split.left_out)
+
+    def _is_copy(self, file: Path) -> bool:
+        size = _size(file)
+        alike = [] if size is None else self._by_size.get(size, [])
+        return bool(alike) and any(self._hash(file) == self._hash(other) for other in alike)
+
+    def _hash(self, file: Path) -> str:
+        if file not in self._hashes:
+            self._hashes[file] = hash_of(file)
+        return self._hashes[file]
 
 
-def _without(split: IndexedSamples, names: frozenset[str]) -> IndexedSamples:
-    kept = [entry for entry in split.entries if names.isdisjoint(image_names((entry,), contents=False))]
-    return IndexedSamples(split.name, split.split, kept, split.source, split.reading, split.left_out)
+def _size(file: Path) -> int | None:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None

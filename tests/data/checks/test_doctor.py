@@ -171,7 +171,7 @@ def test_copies_under_another_name_are_leaks_unless_images_stay_closed(tmp_path)
 
 
 def test_leaks_between_sets_go_by_coco_numbers(tmp_path):
-    one, two = "COCO_train2014_000000000139.png", "000000000139.png"
+    one, two = "COCO_train2014_000000000139.png", "train2017/000000000139.png"
     write(tmp_path / "mine", [("train", one, "the dog", SQUARE), ("val", "x.png", "the dog", SQUARE)])
     write(tmp_path / "theirs", [("train", "y.png", "the cat", SQUARE), ("testA", two, "the cat", SQUARE)])
     place = "mine/data.jsonl train, theirs/data.jsonl testA"
@@ -183,7 +183,7 @@ def test_leaks_between_sets_go_by_coco_numbers(tmp_path):
 
 def test_with_a_training_list_it_alone_says_what_leaks_between_sets(tmp_path):
     """Otherwise no list could ever pass on RefCOCO and RefCOCO+, whose training splits hold each other's val."""
-    one, two = "COCO_train2014_000000000139.png", "000000000139.png"
+    one, two = "COCO_train2014_000000000139.png", "train2017/000000000139.png"
     write(tmp_path / "mine", [("train", one, "the dog", SQUARE), ("train", "z.png", "the dog", SQUARE)])
     write(tmp_path / "theirs", [("train", "y.png", "the cat", SQUARE), ("testA", two, "the cat", SQUARE)])
     listed = tmp_path / "list.txt"

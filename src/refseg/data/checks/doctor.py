@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from refseg.data.checks.leakage import Images, TrainList, find_leaks, image_names, read_list
+from refseg.data.checks.leakage import PUBLISHED, Images, TrainList, find_leaks, image_names, read_list
 from refseg.data.formats.coco import EXPRESSIONS
 from refseg.data.formats.entries import Entry
 from refseg.data.formats.fields import Problems
@@ -252,7 +252,7 @@ class _Doctor:
             for split, entries in splits.items():
                 self._progress(f"{name} {split}")
                 self._split(source, f"{name} {split}", entries)
-                names = image_names(entries, contents=not self._fast)
+                names = image_names(entries, not self._fast, name in PUBLISHED)
                 images.append(Images(name, split, names, self._root if self._root.is_dir() else self._root.parent))
         self._leaks(images, listed)
         order = {"error": 0, "warning": 1}

@@ -1,9 +1,10 @@
 """Images that are in two splits, under one name or as copies.
 
-A published photo goes by the number in its name, which COCO keeps from one release to the next
-(`COCO_train2014_000000581857.jpg` and `000000581857.jpg`), any other by where its file is. Equal files are equal images
-whatever they are called. A list of images that somebody trained on holds bare names, or paths that may come from
-another machine: they are compared from their end, as far as both sides have them.
+A photo of COCO goes by its number, which COCO keeps from one release to the next (`COCO_train2014_000000581857.jpg` and
+`train2017/000000581857.jpg`), where its name, its folder or its data set says that it is one; twelve digits alone are
+anybody's. Any other photo goes by where its file is. Equal files are equal images whatever they are called. A list of
+images that somebody trained on holds bare names, or paths that may come from another machine: they are compared from
+their end, as far as both sides have them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,24 @@ from refseg.data.formats.entries import Entry
 from refseg.data.formats.fields import read_text
 from refseg.data.formats.grouping import ALL
 
-_COCO = re.compile(r"(?:COCO_[a-z]+\d{4}_)?(\d{12})")
+_COCO = re.compile(r"(COCO_[a-z]+\d{4}_)?(\d{12})")
+_FOLDER = re.compile(r"(?:train|val|test|unlabeled)(?:2014|2015|2017)")
+PUBLISHED = ("refcoco", "refcoco+", "refcocog-umd", "refcocog-google", "grefcoco")  # sets of COCO's photos
+
+
+def coco_number(path: str, published: bool = False) -> str | None:
+    """The number of a photo of COCO; None for what nothing shows to be one.
+
+    Args:
+        path: Where it is.
+        published: Whether its data set is one of `PUBLISHED`.
+    """
+    *folders, name = _parts(path) or ("",)
+    found = _COCO.fullmatch(Path(name).stem)
+    if found is None:
+        return None
+    is_coco = published or found[1] is not None or (folders and _FOLDER.fullmatch(folders[-1]) is not None)
+    return found[2] if is_coco else None
 
 
 def is_trained(split: str) -> bool:
@@ -45,13 +63,18 @@ class Images:
     folder: Path | None = None
 
     @property
+    def published(self) -> bool:
+        """Whether its photos are COCO's."""
+        return self.data in PUBLISHED
+
+    @property
     def trained(self) -> bool:
         """See `is_trained`."""
         return is_trained(self.split)
 
     def on_list(self, listed: TrainList) -> list[str]:
         """Paths of its images that a list names."""
-        return sorted(path for path in set(self.names.values()) if listed.names(path, self.folder))
+        return sorted(path for path in set(self.names.values()) if listed.names(path, self.folder, self.published))
 
 
 @dataclass(frozen=True)
@@ -59,8 +82,8 @@ class TrainList:
     """Images that something is trained on.
 
     Attributes:
-        numbers: Those that go by COCO's number.
-        paths: The parts of the paths of all others.
+        numbers: COCO's numbers of those whose names may be its.
+        paths: The parts of the paths of all.
         ends: Those, and every last part of them: of a/b/c also b/c and c.
     """
 
@@ -68,11 +91,11 @@ class TrainList:
     paths: frozenset[tuple[str, ...]]
     ends: frozenset[tuple[str, ...]]
 
-    def names(self, path: str, folder: Path | None) -> bool:
+    def names(self, path: str, folder: Path | None, published: bool = False) -> bool:
         """Whether it names an image: by COCO's number, else by as much of the path as both have, below `folder`."""
-        number = _COCO.fullmatch(Path(path).stem)
+        number = coco_number(path, published)
         if number:
-            return number[1] in self.numbers
+            return number in self.numbers
         parts = _parts(path if folder is None else _below(path, folder))
         plain = (*parts[:-1], Path(parts[-1]).stem)  # lists may leave the ending out
         return any(
@@ -98,17 +121,19 @@ class Leak:
     shared: Sequence[str]
 
 
-def image_names(entries: Sequence[Entry], contents: bool) -> dict[str, str]:
+def image_names(entries: Sequence[Entry], contents: bool, published: bool = False) -> dict[str, str]:
     """Everything that the images of a split may be recognised by.
 
     Args:
         entries: The images.
         contents: Read the files as well, to recognise copies.
+        published: Whether the data set is one of `PUBLISHED`.
     """
     names = {}
     for entry in entries:
         path = str(entry.file)
-        names[_name(entry.file)] = path
+        number = coco_number(path, published)
+        names[f"coco {number}" if number else str(entry.file.resolve())] = path
         if contents and entry.file.is_file():
             with entry.file.open("rb") as file:
                 names[hashlib.file_digest(file, "sha256").hexdigest()] = path
@@ -144,18 +169,13 @@ def read_list(path: Path) -> TrainList:
     for line in read_text(path).splitlines():
         parts = _parts(line.strip())
         if parts and (number := _COCO.fullmatch(Path(parts[-1]).stem)):
-            numbers.add(number[1])
-        elif parts:
+            numbers.add(number[2])
+        if parts:
             paths.add(parts)
     if not numbers and not paths:
         raise ValueError(f"{path}: names no image; a file with an image's name or path in every line is accepted")
     ends = frozenset(parts[first:] for parts in paths for first in range(len(parts)))
     return TrainList(frozenset(numbers), frozenset(paths), ends)
-
-
-def _name(file: Path) -> str:
-    number = _COCO.fullmatch(file.stem)
-    return f"coco {number[1]}" if number else str(file.resolve())
 
 
 def _parts(path: str) -> tuple[str, ...]:
