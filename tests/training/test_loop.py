@@ -199,7 +199,8 @@ def test_a_finished_run_has_nothing_left_to_do(run):
     assert said == ["nothing is left to do: all 6 steps are done"]
 
 
-def test_a_run_counts_its_passes_over_data_that_has_an_end(run, tmp_path):
+def test_a_run_counts_its_passes_over_data_that_has_an_end(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("refseg.training.pace.LEAST", 1)
     own = export_jsonl([RefShapes("refshapes", split) for split in ("train", "val")], tmp_path / "own", limit=3).parent
     train(replace(run, data=(str(own),), steps=None, epochs=3, eval_every=None, eval_limit=None))
     entries = logged(run.out)

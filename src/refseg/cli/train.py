@@ -117,6 +117,7 @@ def train(
     reading = read_as(images, overlap, mask_values, orientation, skip_bad)
     if plan:
         from refseg.data.mixture import open_training
+        from refseg.training.loop import plan_warnings
         from refseg.training.plan import plan_report, plan_table
 
         items = open_training(data, chosen.recipe.expressions_per_image == 1, reading) if data else None
@@ -125,7 +126,12 @@ def train(
             raise ValueError(
                 f"--epochs {epochs} with --plan: --steps is accepted; the plan says how many epochs that is"
             )
-        report = plan_report(chosen, gpu_memory, gpus, how, gradient_checkpointing, many, steps)
+        told = (
+            []
+            if items is None or many is None
+            else plan_warnings(chosen, items, steps, eval_every, eval_limit, workers)
+        )
+        report = plan_report(chosen, gpu_memory, gpus, how, gradient_checkpointing, many, steps, told)
         if as_json:
             typer.echo(json.dumps(report))
         else:

@@ -35,6 +35,7 @@ from refseg.training.config import RUN_FILE, Run, data_names, init_name, run_to_
 from refseg.training.interrupt import Interrupt, ignore_ctrl_c
 from refseg.training.log import Log, find_tensorboard
 from refseg.training.optim import make_optimiser, rate_at, set_rate
+from refseg.training.pace import Stopwatch, steps_between_evaluations
 from refseg.training.processes import Processes
 from refseg.training.recompute import recompute_blocks
 from refseg.training.step import Before, leaves_out, take_step
@@ -57,7 +58,7 @@ class Engine(Generic[Result]):
         network: What is trained.
         batches: What it reads.
         steps: Steps of the run.
-        epoch: Steps between evaluations, unless the run says another number.
+        epoch: Steps of a pass over the data.
         state: Where the run stands.
     """
 
@@ -230,8 +231,9 @@ class Engine(Generic[Result]):
             self._evaluate()
         started = time.perf_counter() - self.state.seconds
         self.network.train()
+        watch = Stopwatch(run.workers, self.say)
         with Interrupt(insist=team.count == 1) as interrupt:
-            for step, parts in zip(order, loader, strict=True):
+            for step, parts in zip(order, watch.waiting(loader), strict=True):
                 if isinstance(parts, Exception):
                     raise parts
                 losses = self._step(step, parts)
@@ -257,7 +259,12 @@ class Engine(Generic[Result]):
     def _due(self) -> bool:
         """Whether the model is to be scored after as many steps as are done."""
         done = self.state.step
-        return done > 0 and (done % (self.run.eval_every or self.epoch) == 0 or done == self.state.steps)
+        return done > 0 and (done % self._between == 0 or done == self.state.steps)
+
+    @property
+    def _between(self) -> int:
+        """Steps between evaluations."""
+        return self.run.eval_every or steps_between_evaluations(self.epoch)
 
     def _step(self, step: int, parts: Sequence[Any]) -> dict[str, float]:
         """One step of the optimiser; of one that cannot be taken nothing stays, and the run stops."""

@@ -15,11 +15,13 @@ from refseg.data.loader import TrainingBatches
 from refseg.data.mixture import TrainingData, open_training
 from refseg.data.verify import Progress, refuse_bad, without_bad
 from refseg.predictor import Predictor
+from refseg.presets.base import Preset
 from refseg.scoring.evaluation import evaluate
 from refseg.scoring.metrics import Scores
 from refseg.training.checkpoint import Checkpoint, RunState
 from refseg.training.config import Run, data_names, describe, init_name
 from refseg.training.engine import ENDLESS_EPOCH, Engine, Report, Say
+from refseg.training.pace import pace_warnings, reading_warning, steps_between_evaluations
 from refseg.training.processes import Processes, find_processes
 from refseg.training.settings import own_steps
 from refseg.training.step import Trainee
@@ -141,11 +143,33 @@ class _Training(Engine[Model]):
         if self.data.left_out:
             say(f"--skip-bad: {len(self.data.left_out)} images, masks and rows were left out, the first: "
                 f"{self.data.left_out[0]}")  # fmt: skip
+        for message in _pace(self.run.preset, self.data, self.steps, self._between, self.run.eval_limit):
+            say(message)
         if self.data.taken_out:
             say(f"{self.data.taken_out} images were taken out of training: val or test of one of the sets has them")
         if self.team.main:
             warn_of_cut(self.data.texts, self.model)
         super()._tell(start, say)
+
+
+def plan_warnings(
+    preset: Preset, data: TrainingData, steps: int | None, eval_every: int | None, eval_limit: int | None, workers: int
+) -> list[str]:
+    """What a run on data with an end will spend its time on, as far as a user may not expect it; reads a few items."""
+    items = len(data.train)
+    between = eval_every or steps_between_evaluations(max(1, items // preset.recipe.images_per_batch))
+    told = _pace(preset, data, steps or own_steps(preset, items), between, eval_limit)
+    return told + reading_warning(data.train, workers)
+
+
+def _pace(preset: Preset, data: TrainingData, steps: int, between: int, limit: int | None) -> list[str]:
+    recipe, asked = preset.recipe, limit
+    if isinstance(data.val, IndexedSamples):  # else only drawing it would tell
+        has = sum(len(entry.expressions) for entry in data.val.entries)
+        asked = has if limit is None else min(has, limit)
+    items = 0 if data.train.endless else len(data.train)
+    expressions = recipe.images_per_batch * recipe.expressions_per_image
+    return pace_warnings(items, recipe.images_per_batch, expressions, steps, between, asked)
 
 
 def _fingerprint(texts: Sequence[str]) -> str:

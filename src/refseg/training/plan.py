@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +38,7 @@ def plan_report(
     gradient_checkpointing: bool = False,
     references: int | None = None,
     steps: int | None = None,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What a preset's training takes, ready for JSON; memory in bytes, scores in percent as printed.
 
@@ -51,6 +53,7 @@ def plan_report(
         gradient_checkpointing: Whether the inside of blocks is computed again on the way back.
         references: Training references of the data, or images where a step takes several expressions of each.
         steps: Steps of the run; None for as many as it would take itself.
+        warnings: What else a user should know; see `refseg.training.pace`.
 
     Raises:
         ValueError: A number is not positive, there are too many processes, or the precision is unknown.
@@ -81,6 +84,7 @@ def plan_report(
         },
         "divisions": _some(divisions),
         "gpu": None if gpu_memory is None else _fit(divisions, gpu_memory, precision, gradient_checkpointing),
+        "warnings": list(warnings),
         "scores": _scores(preset),
         "unusable": preset.unusable,
         "note": preset.note.replace(preset.unusable, "").strip() if preset.unusable else preset.note,
@@ -297,6 +301,8 @@ def _training_table(report: dict[str, Any]) -> Table:
             f"learning rate {group['lr']:g}, weight decay {group['weight_decay']:g}: "
             f"{group['parameters'] / 1e6:.1f} M parameters",
         )
+    for warning in report["warnings"]:
+        row("  mind", warning)
     clip = f"; gradients clipped to {report['clip']:g}" if report["clip"] else ""
     row("learning rate", f"{report['schedule']}{clip}")
     row("best weights", f"by {report['select']} on val")
