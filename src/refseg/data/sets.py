@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
+from refseg.data.formats.collection import no_collection
 from refseg.data.formats.entries import Entry
 from refseg.data.formats.fields import Problems
 from refseg.data.index import IndexedSamples
@@ -162,7 +161,7 @@ def read_splits(
 
     if images is not None and not images.is_dir():
         raise ValueError(f"{images}: no such folder; the folder of the images is accepted")
-    with _no_collection():
+    with no_collection():
         if split_by(source) is not None:
             return read_refer(source, images, problems)
         if _is_coco(source):
@@ -183,15 +182,3 @@ def _no_photos(name: str, reading: Reading) -> None:
         if value is not None:
             raise ValueError(f"{option} {value} with {name}: it draws its own images; with a data set of photos it is "
                              "accepted")  # fmt: skip
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keeps Python from looking for garbage again and again among millions of objects that are all still needed."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

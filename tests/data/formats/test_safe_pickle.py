@@ -257,6 +257,16 @@ def test_missing_files_folders_and_sizes(tmp_path, monkeypatch):
         load_pickle(written(tmp_path, b"(" + b"}" * 100 + b"l."))
 
 
+@pytest.mark.parametrize(
+    "one", [b"]", b"}", b"]\x94", b")\x85", b"\x8c\x03abc", b"M\x00\x01", b"]r\x00\x00\x00\x70", b"(l"]
+)
+def test_memory_is_bounded_whatever_fills_it(tmp_path, monkeypatch, one):
+    monkeypatch.setattr(safe_pickle, "MAX_MEMORY", 10_000)
+    with pytest.raises(ValueError, match="more than 10000 bytes of memory"):
+        load_pickle(written(tmp_path, b"(" + one * 1000 + b"l."))
+    assert len(load_pickle(written(tmp_path, b"(" + one * 20 + b"l."))) == 20
+
+
 def test_bombs_stay_small(tmp_path):
     # A place in the memo that Python's reader would make room for, and lists that hold each other 2**60 times.
     assert load_pickle(written(tmp_path, b"Nr\xff\xff\xff\x7f.")) is None

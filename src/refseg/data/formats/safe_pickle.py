@@ -14,10 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from refseg.data.formats.collection import no_collection
 from refseg.data.formats.fields import shown
 
-MAX_BYTES = 256 * 2**20  # the largest file of the RefCOCO family has a tenth of that
-MAX_STEPS = 40_000_000  # bounds the memory: one byte of a pickle can make an object of 64 bytes
+MAX_BYTES = 96 * 2**20  # the largest file of the RefCOCO family has a fifth of that
+MAX_STEPS = 12_000_000  # twice those of the largest one; they take some seconds
+MAX_MEMORY = 340 * 2**20  # of all objects together, as estimated: one byte of a pickle can make one of 72
 MAX_SETS = 100_000  # an empty one takes 216 bytes of memory and one of the file; the RefCOCO family has none
 ACCEPTED = "lists, tuples, dicts, sets, text, bytes, numbers, booleans and None are accepted; nothing was executed"
 
@@ -55,7 +57,8 @@ def load_pickle(path: Path) -> Any:
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error}); a readable file is accepted") from error
     try:
-        return _Reader(data).run()
+        with no_collection():
+            return _Reader(data).run()
     except _Wanted as error:
         raise ValueError(f"{path}: a pickle that wants {error}; {ACCEPTED}") from None
     except _Damaged as error:
@@ -70,6 +73,10 @@ class _Damaged(Exception):
     """The file is no pickle."""
 
 
+# What objects take at least, with their place in a list.
+_TEXT, _NUMBER, _LIST, _DICT, _ENTRY = 64, 40, 72, 88, 100
+
+
 class _Reader:
     """Interprets one pickle. Every operation reads its argument at `at` and works on `stack`."""
 
@@ -77,29 +84,71 @@ class _Reader:
         self.data = data
         self.at = 0
         self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: list[Any] = []  # what is remembered, by number
+        self.far: dict[int, Any] = {}  # the same for numbers that do not follow one another
         self.open_marks = self.sets = 0
+        self.room = MAX_MEMORY  # bytes that may still be used
 
     def run(self) -> Any:
-        data, end, operations, steps = self.data, len(self.data), _OPERATIONS, 0
-        while self.at < end:
-            code = data[self.at]
-            self.at += 1
-            if code == 46:  # "." ends a pickle
-                if len(self.stack) != 1 or self.open_marks:
-                    raise _Damaged(f"{len(self.stack)} values at its end instead of one")
-                if self.at != end:
-                    raise _Damaged(f"{end - self.at} bytes behind its end")
-                return self.stack[0]
-            operation = operations[code]
-            if operation is None:
-                self.refuse(bytes((code,)))
-            else:
-                operation(self)
-            steps += 1
-            if steps > MAX_STEPS:
-                raise _Damaged(f"more than {MAX_STEPS} values")
-        raise _Damaged("it ends too early")
+        """The value. The operations that make up nearly all of the published files are written out here."""
+        data, end, stack, memo, operations = self.data, len(self.data), self.stack, self.memo, _OPERATIONS
+        at = 0
+        try:
+            for _ in range(MAX_STEPS):
+                if at >= end:
+                    raise _Damaged("it ends too early")
+                code = data[at]
+                at += 1
+                if (
+                    code == 0x71 and data[at] == len(memo) and stack and stack[-1] is not _MARK
+                ):  # BINPUT of the next number
+                    memo.append(stack[-1])
+                    at += 1
+                elif (
+                    code == 0x72
+                    and int.from_bytes(data[at : at + 4], "little") == len(memo)
+                    and at + 4 <= end
+                    and stack
+                    and stack[-1] is not _MARK
+                ):  # LONG_BINPUT
+                    memo.append(stack[-1])
+                    at += 4
+                elif code == 0x94 and stack and stack[-1] is not _MARK:  # MEMOIZE
+                    memo.append(stack[-1])
+                elif code == 0x68 and data[at] < len(memo):  # BINGET
+                    stack.append(memo[data[at]])
+                    at += 1
+                elif code == 0x6A and at + 4 <= end and (n := int.from_bytes(data[at : at + 4], "little")) < len(memo):
+                    stack.append(memo[n])  # LONG_BINGET
+                    at += 4
+                elif code == 0x4B:  # BININT1
+                    stack.append(data[at])
+                    at += 1
+                    self.room -= 8
+                elif code == 0x2E:
+                    self.at = at
+                    return self.result()
+                else:
+                    self.at = at
+                    operation = operations[code]
+                    if operation is None:
+                        self.refuse(bytes((code,)))
+                    else:
+                        operation(self)
+                    at = self.at
+                    if self.room < 0:
+                        raise _Damaged(f"more than {MAX_MEMORY} bytes of memory would be needed")
+        except IndexError as error:
+            raise _Damaged("it ends too early") from error
+        raise _Damaged(f"more than {MAX_STEPS} values")
+
+    def result(self) -> Any:
+        """What is left at the end."""
+        if len(self.stack) != 1 or self.open_marks:
+            raise _Damaged(f"{len(self.stack)} values at its end instead of one")
+        if self.at != len(self.data):
+            raise _Damaged(f"{len(self.data) - self.at} bytes behind its end")
+        return self.stack[0]
 
     def refuse(self, code: bytes) -> None:
         """Names what the file wants, or says that this is no pickle."""
@@ -134,6 +183,11 @@ class _Reader:
         found = self.data[self.at : end]
         self.at = end + 1
         return found
+
+    def push(self, value: Any, bytes_: int) -> None:
+        """A new value, and how many bytes it takes."""
+        self.room -= bytes_
+        self.stack.append(value)
 
     def size(self, bytes_: int, signed: bool = False) -> int:
         return int.from_bytes(self.take(bytes_), "little", signed=signed)
@@ -176,7 +230,7 @@ class _Reader:
         self.sets += 1
         if self.sets > MAX_SETS:
             raise _Damaged(f"more than {MAX_SETS} sets")
-        self.stack.append(set())
+        self.push(set(), 224)
 
     def key(self, value: Any) -> Any:
         # Only plain keys: the hash of nested tuples takes time that grows exponentially with a file's size.
@@ -189,12 +243,18 @@ class _Reader:
     def remember(self, number: int) -> None:
         if not self.stack or self.stack[-1] is _MARK:
             raise _Damaged(f"no value to remember, at byte {self.at - 1}")
-        self.memo[number] = self.stack[-1]
+        if number == len(self.memo):
+            self.memo.append(self.stack[-1])
+        elif 0 <= number < len(self.memo):
+            self.memo[number] = self.stack[-1]
+        else:
+            self.room -= _ENTRY
+            self.far[number] = self.stack[-1]
 
     def recall(self, number: int) -> None:
-        if number not in self.memo:
+        if not 0 <= number < len(self.memo) and number not in self.far:
             raise _Damaged(f"value {number} is used before it is there")
-        self.stack.append(self.memo[number])
+        self.stack.append(self.memo[number] if 0 <= number < len(self.memo) else self.far[number])
 
     def number(self, raw: bytes, kind: Callable[[str], Any]) -> Any:
         try:
@@ -207,8 +267,12 @@ class _Reader:
 
     # Operations that build values
 
+    def string(self, decode: Callable[[bytes], Any], length: int) -> None:
+        raw = self.take(length)
+        self.push(decode(raw), _TEXT + (length if decode is bytes or raw.isascii() else 4 * length))
+
     def mark(self) -> None:
-        self.stack.append(_MARK)
+        self.push(_MARK, 8)
         self.open_marks += 1
 
     def protocol(self) -> None:
@@ -228,29 +292,33 @@ class _Reader:
 
     def duplicate(self) -> None:
         value = self.pop()
+        self.room -= 8
         self.stack += [value, value]
 
     def int_line(self) -> None:
         raw = self.line()
-        self.stack.append({b"00": False, b"01": True}[raw] if raw in (b"00", b"01") else self.number(raw, int))
+        value = {b"00": False, b"01": True}.get(raw)
+        self.push(self.number(raw, int) if value is None else value, _NUMBER + len(raw))
 
     def long_line(self) -> None:
-        self.stack.append(self.number(self.line().removesuffix(b"L"), int))
+        raw = self.line().removesuffix(b"L")
+        self.push(self.number(raw, int), _NUMBER + len(raw))
 
     def long_sized(self, width: int) -> None:
-        self.stack.append(self.size(self.size(width, signed=width == 4), signed=True))
+        bytes_ = self.size(width, signed=width == 4)
+        self.push(self.size(bytes_, signed=True), _NUMBER + bytes_)
 
     def old_string_line(self) -> None:
         raw = self.line().strip()
         if len(raw) < 2 or raw[:1] != raw[-1:] or raw[:1] not in (b"'", b'"'):
             raise _Damaged(f"{shown(raw)} is no quoted string")
         raw = raw[1:-1]
-        self.stack.append(self.text(_ESCAPE.sub(_unescape, raw) if b"\\" in raw else raw))
+        self.push(self.text(_ESCAPE.sub(_unescape, raw) if b"\\" in raw else raw), _TEXT + 4 * len(raw))
 
     def unicode_line(self) -> None:
         raw = self.line()
         try:
-            self.stack.append(raw.decode("raw-unicode-escape"))
+            self.push(raw.decode("raw-unicode-escape"), _TEXT + 4 * len(raw))
         except UnicodeDecodeError as error:
             raise _Damaged(f"{shown(raw)} is no escaped text") from error
 
@@ -264,6 +332,7 @@ class _Reader:
 
     def set_item(self) -> None:
         value, key = self.pop(), self.key(self.pop())
+        self.room -= _ENTRY
         self.top(dict)[key] = value
 
     def set_items(self) -> None:
@@ -273,7 +342,7 @@ class _Reader:
     def dict_from_mark(self) -> None:
         found: dict[Any, Any] = {}
         self.fill(found, self.pop_to_mark())
-        self.stack.append(found)
+        self.push(found, _DICT)
 
     def fill(self, target: dict[Any, Any], values: list[Any]) -> None:
         if len(values) % 2:
@@ -282,14 +351,16 @@ class _Reader:
         for key in keys:
             if type(key) is not str:
                 self.key(key)
+        self.room -= _ENTRY * len(keys)
         target.update(zip(keys, values[1::2], strict=True))
 
     def add_items(self) -> None:
         values = self.pop_to_mark()
+        self.room -= _ENTRY * len(values)
         self.top(set).update(self.key(value) for value in values)
 
     def tuple_of(self, count: int) -> None:
-        self.stack.append(tuple([self.pop() for _ in range(count)][::-1]))
+        self.push(tuple([self.pop() for _ in range(count)][::-1]), _LIST)
 
 
 def _unescape(found: re.Match[bytes]) -> bytes:
@@ -312,34 +383,34 @@ def _operations() -> list[Callable[[_Reader], Any] | None]:
         b"0": _Reader.pop_one,
         b"1": _Reader.pop_to_mark,
         b"2": _Reader.duplicate,
-        b"N": lambda r: r.stack.append(None),
-        b"\x88": lambda r: r.stack.append(True),
-        b"\x89": lambda r: r.stack.append(False),
+        b"N": lambda r: r.push(None, 8),
+        b"\x88": lambda r: r.push(True, 8),
+        b"\x89": lambda r: r.push(False, 8),
         b"I": _Reader.int_line,
         b"L": _Reader.long_line,
-        b"J": lambda r: r.stack.append(r.size(4, signed=True)),
-        b"K": lambda r: r.stack.append(r.size(1)),
-        b"M": lambda r: r.stack.append(r.size(2)),
+        b"J": lambda r: r.push(r.size(4, signed=True), _NUMBER),
+        b"K": lambda r: r.push(r.size(1), 8),
+        b"M": lambda r: r.push(r.size(2), _NUMBER),
         b"\x8a": lambda r: r.long_sized(1),
         b"\x8b": lambda r: r.long_sized(4),
-        b"F": lambda r: r.stack.append(r.number(r.line(), float)),
-        b"G": lambda r: r.stack.append(struct.unpack(">d", r.take(8))[0]),
+        b"F": lambda r: r.push(r.number(r.line(), float), _NUMBER),
+        b"G": lambda r: r.push(struct.unpack(">d", r.take(8))[0], _NUMBER),
         b"S": _Reader.old_string_line,
-        b"T": lambda r: r.stack.append(r.text(r.take(r.size(4, signed=True)))),
-        b"U": lambda r: r.stack.append(r.text(r.take(r.size(1)))),
+        b"T": lambda r: r.string(r.text, r.size(4, signed=True)),
+        b"U": lambda r: r.string(r.text, r.size(1)),
         b"V": _Reader.unicode_line,
-        b"X": lambda r: r.stack.append(r.utf8(r.take(r.size(4)))),
-        b"\x8c": lambda r: r.stack.append(r.utf8(r.take(r.size(1)))),
-        b"\x8d": lambda r: r.stack.append(r.utf8(r.take(r.size(8)))),
-        b"B": lambda r: r.stack.append(r.take(r.size(4))),
-        b"C": lambda r: r.stack.append(r.take(r.size(1))),
-        b"\x8e": lambda r: r.stack.append(r.take(r.size(8))),
-        b"]": lambda r: r.stack.append([]),
-        b"}": lambda r: r.stack.append({}),
-        b")": lambda r: r.stack.append(()),
+        b"X": lambda r: r.string(r.utf8, r.size(4)),
+        b"\x8c": lambda r: r.string(r.utf8, r.size(1)),
+        b"\x8d": lambda r: r.string(r.utf8, r.size(8)),
+        b"B": lambda r: r.string(bytes, r.size(4)),
+        b"C": lambda r: r.string(bytes, r.size(1)),
+        b"\x8e": lambda r: r.string(bytes, r.size(8)),
+        b"]": lambda r: r.push([], _LIST),
+        b"}": lambda r: r.push({}, _DICT),
+        b")": lambda r: r.push((), 8),
         b"\x8f": lambda r: r.empty_set(),
-        b"l": lambda r: r.stack.append(r.pop_to_mark()),
-        b"t": lambda r: r.stack.append(tuple(r.pop_to_mark())),
+        b"l": lambda r: r.push(r.pop_to_mark(), _LIST),
+        b"t": lambda r: r.push(tuple(r.pop_to_mark()), _LIST),
         b"d": _Reader.dict_from_mark,
         b"\x85": lambda r: r.tuple_of(1),
         b"\x86": lambda r: r.tuple_of(2),
