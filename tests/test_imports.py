@@ -9,7 +9,20 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "refseg"
-GROUND = {"types", "checked", "precision", "geometry", "protocols", "losses", "progress", "files", "masks", "visualize"}
+GROUND = {
+    "types",
+    "checked",
+    "precision",
+    "geometry",
+    "protocols",
+    "losses",
+    "progress",
+    "files",
+    "masks",
+    "visualize",
+    "fields",
+    "ledger",
+}
 ROOMS = [
     GROUND,
     {"encoders", "data"},
@@ -29,7 +42,7 @@ DATA = {
     "formats": set(),
     "shapes": set(),
     "describe": {"formats", "shapes"},
-    "checks": {"formats", "shapes", "index", "sets"},
+    "checks": {"formats", "shapes", "index", "sets", "reading"},
 }
 RESERVED = {"hub_models", "explain", "export", "annotate", "web"}  # nothing else may take these names
 RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}

@@ -7,12 +7,13 @@ are protocols beside `original`, this package's own.
 
 from __future__ import annotations
 
-import json
 import math
 import typing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
+
+from refseg.fields import parse_json, read_text
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 PRECISIONS = tuple(f"P@{threshold}" for threshold in THRESHOLDS)
@@ -149,10 +150,7 @@ def find_protocol(name: str) -> Protocol:
     if not name.endswith(".json") or not path.is_file():
         what = "no such file" if name.endswith(".json") else "unknown"
         raise ValueError(f"protocol {name!r}: {what}; accepted are {_list(PROTOCOLS)}, or a FILE.json")
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error}); an object with a protocol's fields is accepted") from error
+    given = parse_json(read_text(path), str(path))
     try:
         return protocol_from_dict(given)
     except ValueError as error:

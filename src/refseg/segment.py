@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from refseg.data.expressions import check_expression
-from refseg.data.formats.fields import parse_json, read_text, shown
 from refseg.data.formats.images import read_image
 from refseg.data.formats.rle import encode_rle
+from refseg.fields import parse_json, read_text, shown
 from refseg.files import hash_of, write_beside
 from refseg.ledger import Key, Ledger, files_of
 from refseg.prediction import Prediction

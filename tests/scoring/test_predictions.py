@@ -112,7 +112,7 @@ def changed(path, change):
         (lambda rows: [rows[0] | {"ref_id": "x"}, *rows[1:]], "ref_id 'x'; in the data it is"),
         (lambda rows: [rows[0] | {"rle": encode_rle(np.zeros((3, 4), bool))}, *rows[1:]], "shape .3, 4."),
         (lambda rows: [{"sent_id": "a"}, *rows], "line 2: without sent_id or rle"),
-        (lambda rows: [[1], *rows], "line 2: '.1.'; an object"),
+        (lambda rows: [[1], *rows], r"line 2: \[1\]; an object"),
     ],
 )
 def test_a_file_about_other_data_is_refused(tmp_path, change, message):

@@ -44,7 +44,7 @@ def _refuse_others(out: Path) -> None:
     Raises:
         ValueError: The folder holds something else.
     """
-    from refseg.data.formats.fields import parse_json, read_text
+    from refseg.fields import parse_json, read_text
     from refseg.weights.store import strangers_in
 
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):

@@ -24,7 +24,7 @@ from refseg.cli.options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from refseg.data.checks.doctor import Measure, Report
+    from refseg.data.checks.findings import Measure, Report
 
 app = typer.Typer(no_args_is_help=True, help="Make a data set from instance masks; look data sets over.")
 
@@ -111,8 +111,8 @@ def check(
 
     The exit code is 1 if an error was found; warnings leave it 0.
     """
-    from refseg.data.checks.doctor import WORDS
     from refseg.data.checks.doctor import check as check_data
+    from refseg.data.checks.findings import WORDS
     from refseg.progress import ProgressBar
 
     measure = WORDS if tokenizer is None else _measure(tokenizer)
@@ -199,7 +199,7 @@ def _exported_name(name: str) -> str:
 
 
 def _measure(path: Path) -> Measure:
-    from refseg.data.checks.doctor import LIMITS, Measure
+    from refseg.data.checks.findings import LIMITS, Measure
     from refseg.encoders.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.from_file(path)

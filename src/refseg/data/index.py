@@ -24,7 +24,7 @@ class BadSample(ValueError):
     """An image or a mask that cannot be used.
 
     Args:
-        finding: What that is called, a key of `refseg.data.checks.doctor.FINDINGS`.
+        finding: What that is called, a key of `refseg.data.checks.findings.FINDINGS`.
         message: Names the index file, the image and what is accepted.
         example: What stands for it in a list: a file, or a reference.
     """

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from refseg.data.formats.collection import no_collection
 from refseg.data.formats.entries import Entry
-from refseg.data.formats.fields import Problems
 from refseg.data.index import IndexedSamples
 from refseg.data.reading import AS_IT_IS, Reading
 from refseg.data.shapes import SETS, SPLITS, RefShapes
+from refseg.fields import Problems
 from refseg.types import Dataset
 
 ROOT = "REFSEG_DATA"  # the environment variable that names the folder of the published data sets

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from refseg.data.formats.annotated import FILE
 from refseg.data.formats.entries import Entry
-from refseg.data.formats.fields import parse_json, read_text
 from refseg.data.index import BadSample, IndexedSamples
+from refseg.fields import parse_json, read_text
 from refseg.files import write_text_beside
 
 CACHE = "REFSEG_CACHE"  # the environment variable that names the folder in which is remembered what was looked at

@@ -11,9 +11,9 @@ from functools import cache
 import numpy as np
 from torch import Tensor
 
-from refseg.data.formats.fields import split_words
 from refseg.data.questions import WHOLE, Question, Shard, Words, batches
 from refseg.data.transforms import InputConfig, logits_to_masks, target_of
+from refseg.fields import split_words
 from refseg.predictor import AT_ONCE, Predictor
 from refseg.protocols import ORIGINAL
 from refseg.protocols import Protocol as ScoringProtocol

@@ -21,7 +21,8 @@ from refseg.data.checks.identity import DataIdentity
 from refseg.data.formats.rle import decode_rle, encode_rle
 from refseg.data.questions import Question, batches
 from refseg.data.transforms import InputConfig
-from refseg.files import first_line, write_beside
+from refseg.fields import parse_json, shown
+from refseg.files import write_beside
 from refseg.predictor import Predictor
 from refseg.protocols import MASK_FIELDS, Protocol
 from refseg.scoring.evaluation import Answer, score_answers
@@ -306,14 +307,13 @@ def _same(path: Path, row: dict[str, Any], **wanted: str) -> None:
 
 
 def _parse(path: Path, line: int, text: bytes) -> dict[str, Any]:
+    where = f"{path} line {line}"
     try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} line {line}: not JSON ({first_line(error)}); a predictions file is accepted"
-        ) from error
+        row = parse_json(text.decode("utf-8-sig" if line == 1 else "utf-8"), where)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: not text in UTF-8; a predictions file is accepted") from error
     if not isinstance(row, dict):
-        raise ValueError(f"{path} line {line}: {str(row)[:60]!r}; an object is accepted")
+        raise ValueError(f"{where}: {shown(row)}; an object is accepted")
     return row
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from refseg import __version__
 from refseg.data.checks.identity import DataIdentity
-from refseg.data.formats.fields import as_list, as_record, parse_json, read_text
 from refseg.data.reading import TOLD
+from refseg.fields import as_list, as_record, parse_json, read_text
 from refseg.files import first_line
 from refseg.protocols import STANDARD, Protocol, protocol_from_dict
 from refseg.scoring.bootstrap import RESAMPLES, intervals

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refseg.data.formats.fields import as_record, parse_json, read_text
 from refseg.data.questions import Question, batches
 from refseg.data.transforms import InputConfig
+from refseg.fields import as_record, parse_json, read_text
 from refseg.files import first_line, write_beside, write_text_beside
 from refseg.protocols import Protocol
 from refseg.scoring.evaluation import Answer, answer_of, score_answers

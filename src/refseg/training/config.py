@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from refseg.checked import Checked
-from refseg.data.formats.fields import as_record, parse_json, read_text
 from refseg.data.formats.refer import NAMED
 from refseg.data.reading import AS_IT_IS, Reading
 from refseg.data.shapes import SETS
+from refseg.fields import as_record, parse_json, read_text
 from refseg.files import first_line
 from refseg.presets import get_preset
 from refseg.presets.base import Preset

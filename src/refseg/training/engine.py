@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -31,7 +29,8 @@ from refseg.training.checkpoint import (
     set_random_state,
     tidy,
 )
-from refseg.training.config import RUN_FILE, Run, data_names, init_name, run_to_json
+from refseg.training.config import RUN_FILE, Run, run_to_json
+from refseg.training.folder import clear, refuse_another, refuse_others
 from refseg.training.interrupt import Interrupt, ignore_ctrl_c
 from refseg.training.log import Log, find_tensorboard
 from refseg.training.optim import make_optimiser, rate_at, set_rate
@@ -98,7 +97,7 @@ class Engine(Generic[Result]):
             torch.manual_seed(self.run.seed + 1 + self.team.rank)  # each process drops other parts out
             if stored is None:
                 return start
-            self._refuse_another(stored)
+            refuse_another(self.run, self.state, stored.run)
             try:
                 self._put_back(stored)
                 return start
@@ -158,9 +157,9 @@ class Engine(Generic[Result]):
         """
         out = self.run.out
         if not resume and self.run.overwrite and self.team.main:
-            _clear(out)
+            clear(out)
         if not resume and not (checkpoints(out) or (out / "last").exists()):
-            _refuse_others(out)
+            refuse_others(out)
         if not resume and (checkpoints(out) or (out / "last").exists()):
             if not checkpoints(out):
                 raise ValueError(f"{out}: holds a run already, without a checkpoint to go on from; another folder is "
@@ -330,30 +329,6 @@ class Engine(Generic[Result]):
         parts = {"network": self.network, "optimiser": self.optimiser, "scaler": self.scaler}
         return parts | ({"average": self.average} if self.average is not None else {})
 
-    def _refuse_another(self, stored: Checkpoint) -> None:
-        """Makes sure that a checkpoint is of this run.
-
-        Raises:
-            ValueError: It is of another; names the difference.
-        """
-        init = self.run.init
-        if init is not None and stored.run.source not in (f"weights of {init}", f"weights of {init_name(init)}"):
-            raise ValueError(f"--init {init}: the run in {self.run.out} began with another ({stored.run.source}); "
-                             "--resume without it is accepted")  # fmt: skip
-        for what in RunState.FIXED:
-            is_, was = getattr(self.state, what), getattr(stored.run, what)
-            if what == "texts" and not was:  # of a run from before they were kept
-                continue
-            if what == "data" and data_names(was.split(" + ")) == tuple(is_.split(" + ")):
-                continue
-            if what == "texts" and is_ != was:
-                raise ValueError(
-                    f"{self.run.out}: holds a run whose data had other sentences; the same data are accepted"
-                )
-            if is_ != was:
-                told = _difference(was, is_) if what == "preset" else f"{what} {was}, not {is_}"
-                raise ValueError(f"{self.run.out}: holds a run with {told}; the same is accepted")
-
     def _put_back(self, stored: Checkpoint) -> None:
         """Puts everything back as a checkpoint says it was.
 
@@ -389,35 +364,6 @@ class Engine(Generic[Result]):
         self._on_main(lambda: log.write(self.state.step, self.state.seconds, **entry) if log is not None else None)
 
 
-WRITTEN = ("best", "last", "checkpoints", "tensorboard", "log.jsonl", RUN_FILE)
-
-
-def _refuse_others(out: Path) -> None:
-    """Makes sure that nothing is in the way of a new run but what one left that ended before its first checkpoint.
-
-    Raises:
-        ValueError: Something has the name of what a run writes.
-    """
-    there = [name for name in WRITTEN if (out / name).exists() and not _is_empty(out / name)]
-    if there and (not (out / RUN_FILE).is_file() or {"best", "checkpoints"} & set(there)):
-        raise ValueError(f"{out}: holds {' and '.join(there)}, which this command did not write; a new folder is "
-                         "accepted, or --overwrite")  # fmt: skip
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
-
-
-def _clear(out: Path) -> None:
-    """Takes away all that has the name of what a run writes."""
-    for name in WRITTEN:
-        path = out / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
 def _check(run: Run, resume: bool) -> None:
     """Refuses options that contradict each other, before anything is read."""
     if not 0 <= run.ema < 1:
@@ -428,13 +374,3 @@ def _check(run: Run, resume: bool) -> None:
         raise ValueError("--resume and --overwrite: one of the two is accepted")
     if run.tensorboard:
         find_tensorboard()
-
-
-def _difference(was: str, is_: str) -> str:
-    """The first field in which two described presets differ."""
-    one, two = json.loads(was), json.loads(is_)
-    for part in one:
-        for field in one[part] if isinstance(one[part], dict) else ():
-            if one[part][field] != two[part].get(field):
-                return f"{part}.{field} {one[part][field]}, not {two[part].get(field)}"
-    return f"preset {one['name']}, not {two['name']}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from refseg.data.formats.fields import parse_json, shown
+from refseg.fields import parse_json, shown
 from refseg.presets import presets
 from refseg.presets.base import Preset
 from refseg.weights.store import config_from_dict

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refseg.data.formats.fields import as_record, parse_json, read_text
 from refseg.encoders.clip import ClipResNet, ClipResNetConfig
 from refseg.encoders.clip_resnet import positions_for
 from refseg.encoders.tokenizer import Tokenizer
+from refseg.fields import as_record, parse_json, read_text
 from refseg.methods import METHODS
 from refseg.presets.base import Preset, compact_tokenizer, with_vocabulary
 from refseg.weights.folders import PACKAGED

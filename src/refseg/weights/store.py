@@ -23,9 +23,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from refseg.data.formats.fields import as_record, parse_json, read_text
 from refseg.data.transforms import InputConfig
 from refseg.encoders.tokenizer import Tokenizer
+from refseg.fields import as_record, parse_json, read_text
 from refseg.files import first_line, flush_folder, hash_of, write_beside, write_text_beside
 from refseg.methods import METHODS, Segmenter
 from refseg.weights.folders import find_model

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refseg.data.checks.doctor import FINDINGS, LIMITS, Measure, check, words_and_signs
+from refseg.data.checks.doctor import check
+from refseg.data.checks.findings import FINDINGS, LIMITS, Measure, words_and_signs
 from refseg.data.checks.leakage import Images, find_leaks, read_list
 from refseg.data.formats.rle import encode_rle
 from refseg.presets import presets

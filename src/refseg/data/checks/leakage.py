@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refseg.data.formats.entries import Entry
-from refseg.data.formats.fields import read_text
 from refseg.data.formats.grouping import ALL
+from refseg.fields import read_text
 
 _COCO = re.compile(r"(COCO_[a-z]+\d{4}_)?(\d{12})")
 _FOLDER = re.compile(r"(?:train|val|test|unlabeled)(?:2014|2015|2017)")

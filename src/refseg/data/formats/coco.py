@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from refseg.data.formats.entries import Entry
-from refseg.data.formats.fields import (
+from refseg.data.formats.grouping import Grouping
+from refseg.data.formats.photos import PhotoFinder
+from refseg.data.formats.regions import RawReference, Region, Size, check_size, parse_segmentation
+from refseg.fields import (
     as_id,
     as_list,
     as_name,
@@ -33,9 +36,6 @@ from refseg.data.formats.fields import (
     read_text,
     shown,
 )
-from refseg.data.formats.grouping import Grouping
-from refseg.data.formats.photos import PhotoFinder
-from refseg.data.formats.regions import RawReference, Region, Size, check_size, parse_segmentation
 
 EXPRESSIONS = ("expressions.jsonl", "expressions.json")
 

@@ -16,8 +16,8 @@ from typing import Any, cast
 
 from PIL import Image
 
-from refseg.data.formats.fields import split_words
 from refseg.data.formats.rle import encode_rle
+from refseg.fields import split_words
 from refseg.files import sweep
 from refseg.types import Dataset, Sample
 

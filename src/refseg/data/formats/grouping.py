@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from refseg.data.formats.entries import Entry
-from refseg.data.formats.fields import as_id, as_name, as_text, needed, shown
 from refseg.data.formats.regions import RawReference, Size
+from refseg.fields import as_id, as_name, as_text, needed, shown
 from refseg.types import Expression
 
 ALL = "all"  # the split of a file that has none

@@ -26,7 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from refseg.data.formats.entries import Entry
-from refseg.data.formats.fields import (
+from refseg.data.formats.grouping import Grouping
+from refseg.data.formats.mask_pictures import Foreground, parse_foreground
+from refseg.data.formats.regions import RawReference, Region, Size, parse_segmentation, region_size
+from refseg.fields import (
     as_count,
     as_id,
     as_name,
@@ -38,9 +41,6 @@ from refseg.data.formats.fields import (
     read_text,
     shown,
 )
-from refseg.data.formats.grouping import Grouping
-from refseg.data.formats.mask_pictures import Foreground, parse_foreground
-from refseg.data.formats.regions import RawReference, Region, Size, parse_segmentation, region_size
 
 NAMES = ("data.jsonl", "data.csv")
 _LONGEST_CELL = 2**24  # Python's own limit is shorter than many a mask

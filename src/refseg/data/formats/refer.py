@@ -22,7 +22,10 @@ from typing import Any
 
 from refseg.data.formats.coco import Instances, read_instances
 from refseg.data.formats.entries import Entry
-from refseg.data.formats.fields import (
+from refseg.data.formats.grouping import Grouping, Row, as_position
+from refseg.data.formats.photos import PhotoFinder
+from refseg.data.formats.safe_pickle import load_pickle
+from refseg.fields import (
     Problems,
     as_count,
     as_id,
@@ -36,9 +39,6 @@ from refseg.data.formats.fields import (
     read_text,
     shown,
 )
-from refseg.data.formats.grouping import Grouping, Row, as_position
-from refseg.data.formats.photos import PhotoFinder
-from refseg.data.formats.safe_pickle import load_pickle
 
 REFS = re.compile(r"g?refs\((?P<by>[\w+-]+)\)\.(?:p|json)")
 PHOTOS = (

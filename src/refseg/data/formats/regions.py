@@ -18,10 +18,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from refseg.data.formats.fields import shown
 from refseg.data.formats.mask_pictures import CHOICE, Foreground, look_at_mask
 from refseg.data.formats.outlines import fill_outline
 from refseg.data.formats.rle import decode_rle, encode_rle, runs_of
+from refseg.fields import shown
 
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
@@ -79,7 +79,7 @@ class BadMask(ValueError):
     """A stored mask that is none.
 
     Args:
-        finding: What that is called, a key of `refseg.data.checks.doctor.FINDINGS`.
+        finding: What that is called, a key of `refseg.data.checks.findings.FINDINGS`.
         message: What is wrong, and what is accepted.
     """
 

@@ -8,38 +8,23 @@ that a file could misuse; a file that asks for one is refused with the name of w
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from refseg.data.formats.collection import no_collection
-from refseg.data.formats.fields import shown
+from refseg.data.formats.pickle_codes import FORBIDDEN, Damaged, without_escapes
+from refseg.fields import shown
 
 MAX_BYTES = 96 * 2**20  # the largest file of the RefCOCO family has a fifth of that
-MAX_STEPS = 12_000_000  # twice those of the largest one; they take some seconds
+MAX_STEPS = 12_000_000  # twice those of the largest file of the RefCOCO family; they take some seconds
 MAX_MEMORY = 340 * 2**20  # of all objects together, as estimated: one byte of a pickle can make one of 72
 MAX_SETS = 100_000  # an empty one takes 216 bytes of memory and one of the file; the RefCOCO family has none
 ACCEPTED = "lists, tuples, dicts, sets, text, bytes, numbers, booleans and None are accepted; nothing was executed"
 
 _MARK = object()
 _SCALARS = (str, bytes, int, float, type(None))  # bool is an int
-_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([0-7]{1,3})|(.))", re.DOTALL)
-_LETTERS = {b"\\": b"\\", b"'": b"'", b'"': b'"', b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b",
-            b"f": b"\f", b"v": b"\v"}  # fmt: skip
-_FORBIDDEN = {
-    b"R": "to call a function (REDUCE)",
-    b"b": "to set the state of an object (BUILD)",
-    b"o": "to make an object (OBJ)",
-    b"\x81": "to make an object (NEWOBJ)",
-    b"\x92": "to make an object (NEWOBJ_EX)",
-    b"Q": "an object kept outside the file (BINPERSID)",
-    b"\x96": "a bytearray (BYTEARRAY8)",
-    b"\x97": "a buffer outside the file (NEXT_BUFFER)",
-    b"\x98": "a buffer (READONLY_BUFFER)",
-    b"\x91": "a frozenset (FROZENSET)",
-}
 
 
 def load_pickle(path: Path) -> Any:
@@ -61,7 +46,7 @@ def load_pickle(path: Path) -> Any:
             return _Reader(data).run()
     except _Wanted as error:
         raise ValueError(f"{path}: a pickle that wants {error}; {ACCEPTED}") from None
-    except _Damaged as error:
+    except Damaged as error:
         raise ValueError(f"{path}: a damaged pickle ({error}); a pickle of plain data is accepted") from None
 
 
@@ -69,10 +54,7 @@ class _Wanted(Exception):
     """The file asks for something that is not plain data."""
 
 
-class _Damaged(Exception):
-    """The file is no pickle."""
-
-
+_PUTS = {0x71: 1, 0x72: 4, 0x94: 0}  # BINPUT, LONG_BINPUT, MEMOIZE: the bytes of the number that follows
 # What objects take at least, with their place in a list.
 _TEXT, _NUMBER, _LIST, _DICT, _ENTRY = 64, 40, 72, 88, 100
 
@@ -96,25 +78,15 @@ class _Reader:
         try:
             for _ in range(MAX_STEPS):
                 if at >= end:
-                    raise _Damaged("it ends too early")
+                    raise Damaged("it ends too early")
                 code = data[at]
                 at += 1
-                if (
-                    code == 0x71 and data[at] == len(memo) and stack and stack[-1] is not _MARK
-                ):  # BINPUT of the next number
+                width = _PUTS.get(code)
+                if width is not None and stack and stack[-1] is not _MARK and at + width <= end and (
+                    not width or int.from_bytes(data[at : at + width], "little") == len(memo)
+                ):  # fmt: skip
                     memo.append(stack[-1])
-                    at += 1
-                elif (
-                    code == 0x72
-                    and int.from_bytes(data[at : at + 4], "little") == len(memo)
-                    and at + 4 <= end
-                    and stack
-                    and stack[-1] is not _MARK
-                ):  # LONG_BINPUT
-                    memo.append(stack[-1])
-                    at += 4
-                elif code == 0x94 and stack and stack[-1] is not _MARK:  # MEMOIZE
-                    memo.append(stack[-1])
+                    at += width
                 elif code == 0x68 and data[at] < len(memo):  # BINGET
                     stack.append(memo[data[at]])
                     at += 1
@@ -137,17 +109,17 @@ class _Reader:
                         operation(self)
                     at = self.at
                     if self.room < 0:
-                        raise _Damaged(f"more than {MAX_MEMORY} bytes of memory would be needed")
+                        raise Damaged(f"more than {MAX_MEMORY} bytes of memory would be needed")
         except IndexError as error:
-            raise _Damaged("it ends too early") from error
-        raise _Damaged(f"more than {MAX_STEPS} values")
+            raise Damaged("it ends too early") from error
+        raise Damaged(f"more than {MAX_STEPS} values")
 
     def result(self) -> Any:
         """What is left at the end."""
         if len(self.stack) != 1 or self.open_marks:
-            raise _Damaged(f"{len(self.stack)} values at its end instead of one")
+            raise Damaged(f"{len(self.stack)} values at its end instead of one")
         if self.at != len(self.data):
-            raise _Damaged(f"{len(self.data) - self.at} bytes behind its end")
+            raise Damaged(f"{len(self.data) - self.at} bytes behind its end")
         return self.stack[0]
 
     def refuse(self, code: bytes) -> None:
@@ -163,9 +135,9 @@ class _Reader:
             raise _Wanted(f"an object by its extension number {number} (EXT)")
         if code == b"P":
             raise _Wanted(f"an object kept outside the file, {shown(self.text(self.line()))} (PERSID)")
-        if code in _FORBIDDEN:
-            raise _Wanted(_FORBIDDEN[code])
-        raise _Damaged(f"unknown operation {code!r} at byte {self.at - 1}")
+        if code in FORBIDDEN:
+            raise _Wanted(FORBIDDEN[code])
+        raise Damaged(f"unknown operation {code!r} at byte {self.at - 1}")
 
     # What the operations share
 
@@ -173,13 +145,13 @@ class _Reader:
         first = self.at
         self.at = first + count
         if count < 0 or self.at > len(self.data):
-            raise _Damaged(f"{count} bytes are announced at byte {first}, {len(self.data) - first} are left")
+            raise Damaged(f"{count} bytes are announced at byte {first}, {len(self.data) - first} are left")
         return self.data[first : self.at]
 
     def line(self) -> bytes:
         end = self.data.find(b"\n", self.at)
         if end < 0:
-            raise _Damaged(f"a line that starts at byte {self.at} has no end")
+            raise Damaged(f"a line that starts at byte {self.at} has no end")
         found = self.data[self.at : end]
         self.at = end + 1
         return found
@@ -202,21 +174,21 @@ class _Reader:
         try:
             return raw.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
-            raise _Damaged(f"text that is not UTF-8 before byte {self.at}") from error
+            raise Damaged(f"text that is not UTF-8 before byte {self.at}") from error
 
     def pop(self) -> Any:
         if not self.stack or self.stack[-1] is _MARK:
-            raise _Damaged(f"no value where one is used, at byte {self.at - 1}")
+            raise Damaged(f"no value where one is used, at byte {self.at - 1}")
         return self.stack.pop()
 
     def top(self, kind: type) -> Any:
         if not self.stack or type(self.stack[-1]) is not kind:
-            raise _Damaged(f"no {kind.__name__} to add to, at byte {self.at - 1}")
+            raise Damaged(f"no {kind.__name__} to add to, at byte {self.at - 1}")
         return self.stack[-1]
 
     def pop_to_mark(self) -> list[Any]:
         if not self.open_marks:
-            raise _Damaged(f"no start of a group, at byte {self.at - 1}")
+            raise Damaged(f"no start of a group, at byte {self.at - 1}")
         self.open_marks -= 1
         stack = self.stack
         first = len(stack) - 1
@@ -229,20 +201,20 @@ class _Reader:
     def empty_set(self) -> None:
         self.sets += 1
         if self.sets > MAX_SETS:
-            raise _Damaged(f"more than {MAX_SETS} sets")
+            raise Damaged(f"more than {MAX_SETS} sets")
         self.push(set(), 224)
 
     def key(self, value: Any) -> Any:
         # Only plain keys: the hash of nested tuples takes time that grows exponentially with a file's size.
         if not isinstance(value, _SCALARS):
-            raise _Damaged(f"a {type(value).__name__} as the key of a dict or the member of a set")
+            raise Damaged(f"a {type(value).__name__} as the key of a dict or the member of a set")
         if isinstance(value, int | float) and abs(value) >= 2**60:  # from here on hashes can be made to collide
-            raise _Damaged("a number beyond 2**60 as the key of a dict or the member of a set")
+            raise Damaged("a number beyond 2**60 as the key of a dict or the member of a set")
         return value
 
     def remember(self, number: int) -> None:
         if not self.stack or self.stack[-1] is _MARK:
-            raise _Damaged(f"no value to remember, at byte {self.at - 1}")
+            raise Damaged(f"no value to remember, at byte {self.at - 1}")
         if number == len(self.memo):
             self.memo.append(self.stack[-1])
         elif 0 <= number < len(self.memo):
@@ -253,7 +225,7 @@ class _Reader:
 
     def recall(self, number: int) -> None:
         if not 0 <= number < len(self.memo) and number not in self.far:
-            raise _Damaged(f"value {number} is used before it is there")
+            raise Damaged(f"value {number} is used before it is there")
         self.stack.append(self.memo[number] if 0 <= number < len(self.memo) else self.far[number])
 
     def number(self, raw: bytes, kind: Callable[[str], Any]) -> Any:
@@ -263,7 +235,7 @@ class _Reader:
                 raise ValueError
             return kind(text)
         except ValueError as error:
-            raise _Damaged(f"{shown(raw)} is no number") from error
+            raise Damaged(f"{shown(raw)} is no number") from error
 
     # Operations that build values
 
@@ -277,11 +249,11 @@ class _Reader:
 
     def protocol(self) -> None:
         if (version := self.size(1)) > 5:
-            raise _Damaged(f"protocol {version}; 0 to 5 are known")
+            raise Damaged(f"protocol {version}; 0 to 5 are known")
 
     def frame(self) -> None:
         if (size := self.size(8)) > len(self.data) - self.at:
-            raise _Damaged(f"a frame of {size} bytes at byte {self.at}, {len(self.data) - self.at} are left")
+            raise Damaged(f"a frame of {size} bytes at byte {self.at}, {len(self.data) - self.at} are left")
 
     def pop_one(self) -> None:
         if self.stack and self.stack[-1] is _MARK:
@@ -311,16 +283,16 @@ class _Reader:
     def old_string_line(self) -> None:
         raw = self.line().strip()
         if len(raw) < 2 or raw[:1] != raw[-1:] or raw[:1] not in (b"'", b'"'):
-            raise _Damaged(f"{shown(raw)} is no quoted string")
+            raise Damaged(f"{shown(raw)} is no quoted string")
         raw = raw[1:-1]
-        self.push(self.text(_ESCAPE.sub(_unescape, raw) if b"\\" in raw else raw), _TEXT + 4 * len(raw))
+        self.push(self.text(without_escapes(raw)), _TEXT + 4 * len(raw))
 
     def unicode_line(self) -> None:
         raw = self.line()
         try:
             self.push(raw.decode("raw-unicode-escape"), _TEXT + 4 * len(raw))
         except UnicodeDecodeError as error:
-            raise _Damaged(f"{shown(raw)} is no escaped text") from error
+            raise Damaged(f"{shown(raw)} is no escaped text") from error
 
     def append(self) -> None:
         value = self.pop()
@@ -346,7 +318,7 @@ class _Reader:
 
     def fill(self, target: dict[Any, Any], values: list[Any]) -> None:
         if len(values) % 2:
-            raise _Damaged(f"a key without a value, at byte {self.at - 1}")
+            raise Damaged(f"a key without a value, at byte {self.at - 1}")
         keys = values[::2]
         for key in keys:
             if type(key) is not str:
@@ -361,17 +333,6 @@ class _Reader:
 
     def tuple_of(self, count: int) -> None:
         self.push(tuple([self.pop() for _ in range(count)][::-1]), _LIST)
-
-
-def _unescape(found: re.Match[bytes]) -> bytes:
-    hexadecimal, octal, letter = found.groups()
-    if hexadecimal is not None:
-        return bytes((int(hexadecimal, 16),))
-    if octal is not None:
-        return bytes((int(octal, 8) & 255,))
-    if letter not in _LETTERS:
-        raise _Damaged(f"unknown escape {found[0]!r} in a string")
-    return _LETTERS[letter]
 
 
 def _operations() -> list[Callable[[_Reader], Any] | None]:
