@@ -252,7 +252,7 @@ def test_missing_files_folders_and_sizes(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="at most 10 bytes"):
         load_pickle(written(tmp_path, pickle.dumps(list(range(100)))))
     monkeypatch.undo()
-    monkeypatch.setattr("MAX_STEPS", 50)
+    monkeypatch.setattr(safe_pickle, "MAX_STEPS", 50)
     with pytest.raises(ValueError, match="more than 50 values"):
         load_pickle(written(tmp_path, b"(" + b"}" * 100 + b"l."))
 
@@ -261,7 +261,7 @@ def test_missing_files_folders_and_sizes(tmp_path, monkeypatch):
     "one", [b"]", b"}", b"]\x94", b")\x85", b"\x8c\x03abc", b"M\x00\x01", b"]r\x00\x00\x00\x70", b"(l"]
 )
 def test_memory_is_bounded_whatever_fills_it(tmp_path, monkeypatch, one):
-    monkeypatch.setattr("MAX_MEMORY", 10_000)
+    monkeypatch.setattr(safe_pickle, "MAX_MEMORY", 10_000)
     with pytest.raises(ValueError, match="more than 10000 bytes of memory"):
         load_pickle(written(tmp_path, b"(" + one * 1000 + b"l."))
     assert len(load_pickle(written(tmp_path, b"(" + one * 20 + b"l."))) == 20
