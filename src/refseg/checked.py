@@ -10,6 +10,8 @@ from functools import cache
 from typing import Any, ClassVar
 
 LARGEST = 2**40  # beyond this, a whole number is damage
+REPEATED = ("depths", "layers", "stages", "blocks")  # last words of fields that say how often a part is built
+MOST_REPEATED = 1000
 
 
 class Checked:
@@ -31,6 +33,9 @@ class Checked:
         for field in fields(typing.cast(Any, self)):
             value = getattr(self, field.name)
             told = accepted(types_[field.name], value, self.least.get(field.name))
+            if not told and field.name.split("_")[-1] in REPEATED:
+                counts = value if isinstance(value, tuple) else (value,)
+                told = f"{MOST_REPEATED} at most" if max(counts) > MOST_REPEATED else ""
             if told:
                 raise ValueError(f"{type(self).__name__}: {field.name} {_short(value)}: {told} is accepted")
 

@@ -13,6 +13,7 @@ it, at most 1.9 times in one step and 3.6 times in two.
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refseg.data.questions import Question, batches
+from refseg.data.questions import Question, Words, batches
 from refseg.data.transforms import InputConfig
-from refseg.fields import as_record, parse_json, read_text
+from refseg.fields import as_record, parse_json, read_text, shown
 from refseg.files import first_line, write_beside, write_text_beside
 from refseg.protocols import Protocol
 from refseg.scoring.evaluation import Answer, answer_of, score_answers
@@ -103,6 +104,9 @@ class SavedScores:
             self.header = as_record(parse_json(read_text(place), "the header"), "the header")
             size, fit = self.header["input"]["size"], self.header["input"]["resize"]
             self.config = InputConfig.of_answers((int(size[0]), int(size[1])), fit)
+            limit, words = self.header.get("limit"), self.header.get("words", "true")
+            if (limit is not None and (type(limit) is not int or limit < 0)) or words not in typing.get_args(Words):
+                raise ValueError(f"limit {shown(limit)} and words {shown(words)}")
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(
                 f"{folder}: no saved scores; OUT/scores of eval --out OUT --save-scores is accepted"
