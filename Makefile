@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Where the right torch comes from, e.g. make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: demo test lint slow install
+.PHONY: demo test lint slow fuzz install
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -23,6 +23,12 @@ test: install
 
 slow: install
 	$(BIN)/python -m pytest -n auto -m slow
+
+# As many broken inputs as wanted over every reader, and a table of what became of them: make fuzz N=50000
+N ?= 2000
+SEED ?= 0
+fuzz: install
+	PYTHONPATH=tests:tests/training $(BIN)/python -m fuzz.campaign --inputs $(N) --seed $(SEED)
 
 lint: install
 	$(BIN)/ruff check .

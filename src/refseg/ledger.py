@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refseg.files import hash_of
+from refseg.files import hash_of, writing
 
 FILE = "segments.jsonl"
 MADE = ("model", "content", "threshold", "files", "begun")  # what a line says beside the answer itself
@@ -109,7 +109,7 @@ class Ledger:
         return {"model": self.model, "content": key.content, "threshold": self.threshold}
 
     def _write(self, entry: dict[str, Any]) -> None:
-        with (self.out / FILE).open("a", encoding="utf-8") as file:
+        with writing(self.out / FILE), (self.out / FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
     def _take(self, stem: str, number: int) -> bool:
@@ -172,5 +172,5 @@ def _read(log: Path) -> dict[str, _Line]:
 def _end_line(log: Path) -> None:
     """Ends a line in the middle of which an earlier run was stopped."""
     if not log.read_bytes().endswith(b"\n"):
-        with log.open("a", encoding="utf-8") as file:
+        with writing(log), log.open("a", encoding="utf-8") as file:
             file.write("\n")

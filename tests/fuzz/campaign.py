@@ -61,7 +61,7 @@ def limited(seconds: float = SECONDS) -> Iterator[None]:
 
 
 def try_one(reader: Reader, content: bytes, seconds: float = SECONDS) -> str | None:
-    """"read", "refused", or what is wrong with how the reader took it."""
+    """ "read", "refused", or what is wrong with how the reader took it."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     told = "read"
     try:

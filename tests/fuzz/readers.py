@@ -13,15 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from child import run_in
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
 from ball import OUTLINE, ball, coco_data, own_data, photo
-from child import run_in
 from fuzz import mutate
 from fuzz.mutate import Mutator
-from refseg.data.checks.identity import DataIdentity
 from refseg.data.formats.images import read_image
 from refseg.data.formats.mask_pictures import read_mask
 from refseg.data.sets import open_data, open_splits
@@ -249,7 +248,7 @@ def _settings() -> Reader:
     """`--set`: the changed preset is built without memory, so that impossible widths are found."""
     preset = get_preset("lgformer-shapes")
     texts = ("recipe.lr=1e-4", "model.swin.embed_dim=24", "model.swin.depths=[2,2,4,1]", "input.size=[64,64]",
-             "input.max_tokens=22", "model.pixel_decoder.heads=4", "recipe.power=0.9", "model.bert.width=96")  # fmt: skip
+             "input.max_tokens=22", "model.pixel_decoder.heads=4", "model.bert.width=96")  # fmt: skip
 
     def read(content: bytes) -> None:
         changed = with_settings(preset, [content.decode("utf-8", "replace")])

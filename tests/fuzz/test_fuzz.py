@@ -46,4 +46,8 @@ def test_the_campaign_finds_what_is_wrong(read, told):
 
 def test_the_table_adds_up():
     found = {"a": Tally(3, 1, ["a 0: x"]), "b": Tally(2, 2)}
-    assert table(found).splitlines()[2:] == ["| a | 3 | 1 | 1 | 1 |", "| b | 2 | 2 | 0 | 0 |", "| all | 5 | 3 | 1 | 1 |"]
+    assert table(found).splitlines()[2:] == [
+        "| a | 3 | 1 | 1 | 1 |",
+        "| b | 2 | 2 | 0 | 0 |",
+        "| all | 5 | 3 | 1 | 1 |",
+    ]

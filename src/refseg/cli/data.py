@@ -40,6 +40,7 @@ def refer(
     val_percent: Annotated[
         int, typer.Option(min=0, max=100, help="Share of the images in val, drawn by what is in their files.")
     ] = 10,
+    orientation: OrientationOption = "fitting",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,11 +54,12 @@ def refer(
     from refseg.files import FolderLock, prepare_folder, write_beside, write_text_beside
     from refseg.progress import ProgressBar
 
+    turned = read_as(orientation=orientation).orientation
     target = out / "data.jsonl"
     for file in (target, out / "summary.json"):
         if file.exists() and not overwrite:
             raise ValueError(f"{file}: exists; a folder without {file.name} is accepted, or --overwrite")
-    describer = Describer(Photos(coco), images, out, Options(seed, per_object, limit, val_percent))
+    describer = Describer(Photos(coco), images, out, Options(seed, per_object, limit, val_percent, turned))
     prepare_folder(out)
 
     def write(path: Path) -> None:

@@ -54,6 +54,13 @@ def _hint(said: str) -> str:
     return ""
 
 
+def _told(error: Exception) -> str:
+    """What an error says; of one that the system raised the file and why, and not its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def main() -> None:
     """Runs the command line; an error is one line on stderr and exit code 2, or a traceback with --debug."""
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
@@ -74,7 +81,7 @@ def main() -> None:
             raise
         if debug:
             traceback.print_exc()
-        if said := usage() if usage else f"not enough memory ({last_line(error)})" if full else str(error):
+        if said := usage() if usage else f"not enough memory ({last_line(error)})" if full else _told(error):
             complain(said + _hint(said))
         sys.exit(2)
     if code == INTERRUPTED and not os.environ.get("RANK", "0").strip("0"):  # of several processes the first

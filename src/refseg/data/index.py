@@ -10,14 +10,13 @@ import numpy as np
 
 from refseg.data.formats.annotated import AnnotatedObjects
 from refseg.data.formats.entries import Entry
-from refseg.data.formats.images import read_image, stored_size
+from refseg.data.formats.images import LYING, read_image, stored_size
 from refseg.data.formats.mask_pictures import mask_size
 from refseg.data.formats.regions import BadMask, RawReference, Region, Size, draw, region_size, with_foreground
 from refseg.data.reading import AS_IT_IS, Reading
 from refseg.types import Expression, Reference, Sample
 
 _SLACK = 1.5  # pixels: annotation tools put a corner on or just beyond the border
-_LYING = 5  # from this EXIF orientation on, a photo is shown with its sides exchanged
 
 
 class BadSample(ValueError):
@@ -156,7 +155,7 @@ class IndexedSamples:
             stored, turned = stored_size(entry.file)
         except ValueError as error:
             raise self._bad_image("unreadable images", entry, str(error)) from error
-        shown = stored[::-1] if turned >= _LYING else stored
+        shown = stored[::-1] if turned >= LYING else stored
         upright = self.reading.orientation != "stored"
         if turned != 1 and self.reading.orientation == "fitting" and any(r.regions for r in entry.references):
             as_shown, as_stored = self._fits(entry, shown), self._fits(entry, stored)

@@ -22,7 +22,7 @@ from refseg.data.formats.rle import decode_rle, encode_rle
 from refseg.data.questions import Question, batches
 from refseg.data.transforms import InputConfig
 from refseg.fields import parse_json, shown
-from refseg.files import write_beside
+from refseg.files import write_beside, writing
 from refseg.predictor import Predictor
 from refseg.protocols import MASK_FIELDS, Protocol
 from refseg.scoring.evaluation import Answer, score_answers
@@ -87,8 +87,9 @@ class PredictionWriter:
             self._before = PredictionFile(self.beside)
         self._file: BinaryIO = self.beside.open("ab" if self._before else "wb")
         if self._before is None:
-            self._line(header)
-            self._file.flush()
+            with writing(path):
+                self._line(header)
+                self._file.flush()
 
     @property
     def resumed(self) -> int:
@@ -113,7 +114,16 @@ class PredictionWriter:
         return masks
 
     def keep(self, question: Question, answer: Answer) -> None:
-        """Writes the lines of a question."""
+        """Writes the lines of a question.
+
+        Raises:
+            OSError: They cannot be written; names the file.
+        """
+        with writing(self.path):
+            self._keep(question, answer)
+            self._file.flush()
+
+    def _keep(self, question: Question, answer: Answer) -> None:
         sample = question.sample
         answers = zip(question.numbers, question.texts, answer.masks, answer.scores, strict=True)
         for number, text, mask, score in answers:
@@ -128,17 +138,18 @@ class PredictionWriter:
                 "rle": encode_rle(mask),
                 "score": round(score, 6),
             })  # fmt: skip
-        self._file.flush()
 
     def finish(self) -> None:
         """Puts the complete file in its place."""
-        os.fsync(self._file.fileno())
-        self.close()
-        self.beside.replace(self.path)
+        with writing(self.path):
+            os.fsync(self._file.fileno())
+            self.close()
+            self.beside.replace(self.path)
 
     def close(self) -> None:
         """Lets go of the file; what was written stays beside, for the next run."""
-        self._file.close()
+        with writing(self.path):
+            self._file.close()
 
     def _line(self, entry: dict[str, Any]) -> None:
         self._file.write(json.dumps(entry).encode() + b"\n")

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from refseg.files import write_text_beside
+from refseg.files import write_text_beside, writing
 
 
 class Log:
@@ -34,11 +34,8 @@ class Log:
         """Appends one line; every number, also in a mapping such as `val`, is a point of a curve in TensorBoard."""
         finite = {name: x if not isinstance(x, float) or math.isfinite(x) else None for name, x in entry.items()}
         line = json.dumps({"step": step, "seconds": round(seconds, 1), **finite})
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            raise OSError(f"{self.path}: cannot be written ({error.strerror})") from error
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
         if self._writer is not None:
             for name, value in entry.items():
                 curves = value if isinstance(value, dict) else {name: value}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ball import ORIENTATION, coco_data, photo
 from refseg.data.describe import KINDS, Describer, Options, describe
 from refseg.data.describe.coco import Photos
 from refseg.data.describe.generate import reason_against
@@ -484,3 +485,27 @@ def test_malformed_files_are_refused(tmp_path, change, message):
     write_coco(tmp_path, change=change)
     with pytest.raises(ValueError, match=message):
         run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned", "used"),
+    [("fitting", 1, 1), ("fitting", 3, 0), ("shown", 3, 1), ("stored", 3, 1), ("fitting", 6, 0), ("stored", 6, 1),
+     ("shown", 6, 0)],
+)  # fmt: skip
+def test_a_photo_that_may_have_been_annotated_turned_is_asked_about(tmp_path, orientation, turned, used):
+    """ "left" was written of what is shown on the right."""
+    left, right = [4, 8, 26, 8, 26, 40, 4, 40], [38, 8, 60, 8, 60, 40, 38, 40]
+    file = coco_data(tmp_path / "a", [left]) / "instances.json"
+    content = json.loads(file.read_text())
+    content["annotations"].append({**content["annotations"][0], "id": 2, "segmentation": [right]})
+    file.write_text(json.dumps(content))
+    exif = Image.Exif()
+    exif[ORIENTATION] = turned
+    Image.fromarray(photo()).save(tmp_path / "a" / "a.png", exif=exif)
+    photos = Photos(tmp_path / "a" / "instances.json")
+    describer = Describer(photos, tmp_path / "a", tmp_path, Options(orientation=orientation))
+    if used:
+        assert [row["image"] for row in describer.rows()] and describer.summary()["images"] == 1
+        return
+    with pytest.raises(ValueError, match="another size" if orientation == "shown" else "--orientation stored or shown"):
+        list(describer.rows())

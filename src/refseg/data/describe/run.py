@@ -10,15 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from refseg.data.describe.coco import Photo, Photos
 from refseg.data.describe.generate import LEAST, describe
+from refseg.data.formats.images import LYING, stored_size
 from refseg.data.formats.rle import encode_rle
+from refseg.data.reading import Orientation
 from refseg.data.shapes.stream import Stream
-
-_TURNED = (5, 6, 7, 8)  # values of the EXIF orientation under which an image lies on its side
-_ORIENTATION = 0x0112
 
 NOTICE = (
     "Every expression fits one annotated object clearly and no other annotated one even perhaps; objects that are not "
@@ -35,12 +32,15 @@ class Options:
         per_object: At most this many expressions of one object.
         limit: At most this many images of the file are looked at; None for all.
         val_percent: Share of the images in the split `val`; the others are in `train`.
+        orientation: Which pixels of a photo with an EXIF orientation were annotated: as it is "shown", or as "stored",
+            whose rows are then right for who reads them so. With "fitting" a photo is left out if both may be.
     """
 
     seed: int = 0
     per_object: int = 3
     limit: int | None = None
     val_percent: int = 10
+    orientation: Orientation = "fitting"
 
 
 class Describer:
@@ -115,7 +115,7 @@ class Describer:
             self._counts["images_left_out"]["no annotation"] += 1
             return
         path = self._images / photo.file_name
-        problem = _problem(path, photo.size)
+        problem = _problem(path, photo.size, self._options.orientation)
         if problem:
             self._counts["images_left_out"][problem] += 1
             if problem == "missing":
@@ -160,16 +160,15 @@ def split_of(path: Path, val_percent: int) -> str:
     return "val" if int.from_bytes(digest[:8], "big") % 100 < val_percent else "train"
 
 
-def _problem(path: Path, size: tuple[int, int]) -> str | None:
+def _problem(path: Path, size: tuple[int, int], orientation: Orientation) -> str | None:
     """Why an image cannot be used, or None. Reads its header only."""
     if not path.is_file():
         return "missing"
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            # Images are shown upright, so annotations of the lying picture would be beside the objects.
-            turned = picture.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a damaged file makes Pillow raise nearly anything
+        (height, width), turned = stored_size(path)
+    except ValueError:
         return "unreadable"
-    upright = (width, height) if turned in _TURNED else (height, width)
-    return None if upright == size else "of another size than annotated"
+    stored, shown = (height, width), (width, height) if turned >= LYING else (height, width)
+    if turned != 1 and orientation == "fitting" and size == stored:
+        return "turned by EXIF and perhaps annotated as stored (--orientation stored or shown)"
+    return None if size == (stored if orientation == "stored" else shown) else "of another size than annotated"

@@ -18,7 +18,7 @@ from PIL import Image
 
 from refseg.data.formats.rle import encode_rle
 from refseg.fields import split_words
-from refseg.files import sweep
+from refseg.files import sweep, writing
 from refseg.types import Dataset, Sample
 
 NAME_ACCEPTED = "letters, digits and +, - or _ are accepted"
@@ -209,6 +209,11 @@ def _write_folder(folder: Path, write: Callable[[Path], None], overwrite: bool) 
 
     Where it is to be written into a folder that holds something, its files are renamed one by one.
     """
+    with writing(folder):
+        _fill(folder, write, overwrite)
+
+
+def _fill(folder: Path, write: Callable[[Path], None], overwrite: bool) -> None:
     taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if taken and not (overwrite and folder.is_dir()):
         raise ValueError(f"{folder}: holds something already; a new or empty folder is accepted, or --overwrite")

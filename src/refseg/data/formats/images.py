@@ -71,6 +71,9 @@ def read_image(
     return result
 
 
+LYING = 5  # from this EXIF orientation on, a photo is shown with its sides exchanged
+
+
 def stored_size(file: Path) -> tuple[Size, int]:
     """(H, W) of an image's stored pixels and its EXIF orientation (1 is upright), from its header alone.
 
