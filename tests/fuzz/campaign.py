@@ -79,7 +79,9 @@ def try_one(reader: Reader, content: bytes, seconds: float = SECONDS) -> str | N
         told = "refused"
     except Hang:
         return f"hang: more than {seconds} s"
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a panic of a library is no Exception
         at = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__} in {Path(at.filename).name}:{at.lineno}: {str(error)[:100]}"
     more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

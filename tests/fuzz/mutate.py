@@ -16,13 +16,14 @@ import torch
 Mutator = Callable[[Random, bytes], bytes]
 
 ODD_BYTES = (
-    b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"null", b"NaN", b"-1", b"1e999", b"[]", b"{}", b'""', b'"',
-    b"\n", b",", b"[" * 5000, b'{"a":' * 3000, b"9" * 6000, b"\\ud800", b"../", b"%s", b"true", b"\r\n", b"=", b":", b".",
+    b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"null", b"NaN", b"-1", b"1e999", b"[]", b"{}", b'""',
+    b'"', b"\n", b",", b"[" * 5000, b'{"a":' * 3000, b"9" * 6000, b"\\ud800", b"../", b"%s", b"true", b"\r\n", b"=",
+    b":",
 )  # fmt: skip
 ODD_VALUES = (
     None, True, False, 0, -1, 1, 2**31, 2**63, 10**40, 0.5, -0.0, 1e308, 1e-320, float("nan"), float("inf"), "", "\0",
-    "\ud800", "word", "9", "x" * 5000, "界" * 300, "../../etc/passwd", "NaN", [], {}, [[]], [None], [0], [[1, 2]], ["a"],
-    {"a": 1}, {"size": [3, 3], "counts": "1"}, [[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], [[1e9] * 6], [-5, -5, 9, 9],
+    "\ud800", "word", "9", "x" * 5000, "界" * 300, "../../etc/passwd", "NaN", [], {}, [[]], [None], [0], [[1, 2]],
+    ["a"], {"a": 1}, {"size": [3, 3], "counts": "1"}, [[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], [[1e9] * 6], [-5, -5, 9, 9],
 )  # fmt: skip
 
 

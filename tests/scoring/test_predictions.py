@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from ball import OUTLINE, ball, own_data
 from refseg.data.checks.identity import DataIdentity
 from refseg.data.formats.rle import decode_rle, encode_rle
 from refseg.data.questions import Question
+from refseg.data.reading import Reading
+from refseg.data.sets import open_data
 from refseg.data.shapes import RefShapes
 from refseg.data.transforms import InputConfig, logits_to_masks
+from refseg.data.verify import without_bad
 from refseg.predictor import Predictor
 from refseg.protocols import CRIS, GRES, LAVT, LISA, ORIGINAL, PROTOCOLS, Protocol
 from refseg.scoring.evaluation import Answer, evaluate
@@ -231,3 +235,22 @@ def test_saved_scores_of_another_run_are_not_mixed_in(tmp_path):
     with pytest.raises(ValueError, match="holds the scores of another evaluation"):
         SavedScores(tmp_path, header | {"model": "b"})
     assert SavedScores(tmp_path, header).has(question)  # nothing was lost
+
+
+def test_answers_to_what_was_left_out_are_passed_over(tmp_path):
+    path = own_data(tmp_path, [OUTLINE], sent_id="good")
+    with path.open("a") as file:
+        row = {"image": "a.png", "expression": "a point", "mask": [[1, 1]], "sent_id": "bad"}
+        file.write(json.dumps(row) + "\n")
+    rows = [{"model": "theirs", "size": "original", "threshold": 0.5}]
+    rows += [{"sent_id": name, "rle": encode_rle(ball())} for name in ("good", "bad")]
+    answers = tmp_path / "theirs.jsonl"
+    answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = without_bad(open_data(str(path), "all", Reading(skip_bad=True)))
+    scores, _ = score_predictions(PredictionFile(answers), data, ORIGINAL)
+    assert scores.summary()["mIoU"] > 0.9 and len(scores.pairs) == 1
+    with pytest.raises(ValueError, match="given but empty"):
+        score_predictions(PredictionFile(answers), open_data(str(path), "all"), ORIGINAL)
+    other = open_data(str(own_data(tmp_path / "other", [OUTLINE], sent_id="good")), "all")
+    with pytest.raises(ValueError, match="with predictions for unknown 1 expressions"):
+        score_predictions(PredictionFile(answers), other, ORIGINAL)

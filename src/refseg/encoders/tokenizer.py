@@ -15,10 +15,13 @@ from tokenizers.models import BPE, WordPiece
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
+from refseg.files import first_line
+
 BERT_ENDS = ("[CLS]", "[SEP]")
 CLIP_ENDS = ("<|startoftext|>", "<|endoftext|>")
 # What CLIP takes for one word before it looks for byte pairs: an English ending, letters, one digit, or signs.
 CLIP_WORDS = r"'(?:s|t|re|ve|m|ll|d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+UNKNOWN = "zebra ☃ 树 a9-b"
 ACCEPTED = "a tokenizer.json, BERT's vocab.txt or CLIP's vocab.json with merges.txt beside it is accepted"
 
 
@@ -48,8 +51,9 @@ class Tokenizer:
         inner.no_padding()  # a file may have stored both; padding and cutting are done here
         inner.no_truncation()
         known = set(inner.get_vocab().values())
-        if strange := [number for number in inner.encode("").ids if number not in known]:
-            raise ValueError(f"the tokenizer puts id {strange[0]} around a sentence, which is none of its entries")
+        for probe in ("", UNKNOWN):  # also what it makes of words that it does not know
+            if strange := [number for number in inner.encode(probe).ids if number not in known]:
+                raise ValueError(f"the tokenizer makes id {strange[0]} of a sentence, which is none of its entries")
         self._inner, self._pad = inner, 0
         self._end: int | None = None  # the token that a cut sentence keeps
         start, end = (inner.token_to_id(name) for name in CLIP_ENDS)
@@ -79,8 +83,10 @@ class Tokenizer:
                     raise ValueError("merges.txt is missing beside it")
                 return clip_byte_pairs(*BPE.read_file(str(path), str(merges)))
             return cls(HFTokenizer.from_file(str(path)))
-        except Exception as error:  # the library raises a bare Exception
-            raise ValueError(f"{path}: not a tokenizer ({error}); {ACCEPTED}") from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the library raises a bare Exception, or a panic that is none
+            raise ValueError(f"{path}: not a tokenizer ({first_line(error)}); {ACCEPTED}") from error
 
     def save(self, path: Path) -> None:
         """Writes `tokenizer.json`."""
@@ -88,8 +94,17 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, text: str) -> Tokenizer:
-        """What `to_json` wrote."""
-        return cls(HFTokenizer.from_str(text))
+        """What `to_json` wrote.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        try:
+            return cls(HFTokenizer.from_str(text))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # as above
+            raise ValueError(f"the words of a run: not a tokenizer ({first_line(error)})") from error
 
     def to_json(self) -> str:
         """What `save` writes, as a string."""

@@ -494,7 +494,7 @@ def test_malformed_files_are_refused(tmp_path, change, message):
 )  # fmt: skip
 def test_a_photo_that_may_have_been_annotated_turned_is_asked_about(tmp_path, orientation, turned, used):
     """ "left" was written of what is shown on the right."""
-    left, right = [4, 8, 26, 8, 26, 40, 4, 40], [38, 8, 60, 8, 60, 40, 38, 40]
+    left, right = [3, 8, 29, 8, 29, 40, 3, 40], [35, 8, 61, 8, 61, 40, 35, 40]
     file = coco_data(tmp_path / "a", [left]) / "instances.json"
     content = json.loads(file.read_text())
     content["annotations"].append({**content["annotations"][0], "id": 2, "segmentation": [right]})
