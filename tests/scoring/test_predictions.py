@@ -248,7 +248,7 @@ def test_answers_to_what_was_left_out_are_passed_over(tmp_path):
     answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = without_bad(open_data(str(path), "all", Reading(skip_bad=True)))
     scores, _ = score_predictions(PredictionFile(answers), data, ORIGINAL)
-    assert scores.summary()["mIoU"] > 0.9 and len(scores.pairs) == 1
+    assert scores.summary()["mIoU"] > 0.8 and len(scores.pairs) == 1
     with pytest.raises(ValueError, match="given but empty"):
         score_predictions(PredictionFile(answers), open_data(str(path), "all"), ORIGINAL)
     other = open_data(str(own_data(tmp_path / "other", [OUTLINE], sent_id="good")), "all")
