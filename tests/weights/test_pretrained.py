@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, SwinConfig, SwinModel
 
 from refseg.encoders.clip import ClipResNet, ClipResNetConfig, ClipText, ClipTextConfig, ClipViT, ClipViTConfig
-from refseg.presets import get_preset
+from refseg.presets import get_preset, presets
 from refseg.presets.base import Encoders, override
 from refseg.weights.folders import PACKAGED
 from refseg.weights.pretrained import find_clip, find_tokenizer, load_clip_resnet, load_clip_text, load_clip_vit
@@ -429,16 +429,20 @@ def test_compact_presets_keep_the_end_of_a_sentence_as_their_encoder_needs_it():
         assert (cut[4] == whole[2]) == keeps, name
 
 
-@pytest.mark.parametrize("name", ["lavt-shapes", "alignformer-shapes", "crformer-shapes"])
-def test_compact_versions_start_from_the_packaged_swin_and_bert(name):
-    packaged = load_file(PACKAGED / "lgformer-shapes" / "model.safetensors")
+@pytest.mark.parametrize("name", [name for name in presets() if name.endswith("-shapes")])
+def test_compact_versions_of_a_family_start_equally(name):
+    clip = name.startswith(("eavl", "jmceln"))
+    packaged = {}
+    for encoders in ("clip-shapes",) if clip else ("swin-shapes", "bert-shapes"):
+        packaged |= load_file(PACKAGED / "encoders" / encoders / "model.safetensors")
     first, second = (seeded(get_preset(name), seed).network.state_dict() for seed in (1, 2))
-    shared = [k for k in packaged if k.startswith(("text_encoder.", "encoder.swin."))]
-    assert shared and all(torch.equal(first[k], packaged[k].float()) for k in shared)
+    shared = [k for k in packaged if k.startswith(("text_encoder.", "encoder.")) and k in first]
+    shared = [k for k in shared if first[k].shape == packaged[k].shape]  # positions may be of another size
+    assert len(shared) > 100 and all(torch.equal(first[k], packaged[k].to(first[k].dtype)) for k in shared)
     assert any(not torch.equal(first[k], second[k]) for k in first if k not in shared)
 
 
 def test_a_compact_version_of_another_shape_does_not_start_from_it():
     preset = get_preset("lavt-shapes")
-    with pytest.raises(ValueError, match="encoder.swin of lgformer-shapes: does not fit the model"):
+    with pytest.raises(ValueError, match="encoder.swin of swin-shapes: does not fit the model"):
         build(replace(preset, model=override(preset.model, {"swin.embed_dim": 48})))

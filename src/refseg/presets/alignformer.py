@@ -13,7 +13,6 @@ from refseg.presets.base import (
     BERT_BASE,
     COMPACT_DECODER,
     COMPACT_FPN_NOTE,
-    COMPACT_START,
     PAPER_INPUT,
     PAPER_RECIPE,
     SWIN_B,
@@ -117,7 +116,7 @@ def presets() -> list[Preset]:
         cmic=replace(PAPER.model.cmic, similarity="cosine", temperature=0.1, reduce="mean"),
     )  # fmt: skip
     note = f"{COMPACT_FPN_NOTE} CMIC compares angles, at temperature 0.1, and averages over the anchors."
-    compact = compact_preset("alignformer", model, note, COMPACT_START)
+    compact = compact_preset("alignformer", model, note)
     every = [PAPER, compact]
     swin_s = replace(PAPER, model=replace(PAPER.model, swin=SWIN_S), encoders=SWIN_S_BERT)
     for row, (changes, numbers, table, note) in ROWS.items():

@@ -189,7 +189,8 @@ PAPER_RECIPE = Recipe(
 COMPACT_DECODER = PrototypeConfig(layers=3, heads=4, ffn=384, self_attention=False)
 COMPACT_FPN_NOTE = "Differs from the paper beyond its widths: stride-4 features by FPN, loss at full size, Dice term."
 ROW_METRICS = ("mIoU", "P@0.5", "P@0.6", "P@0.7", "P@0.8", "P@0.9")  # of EAVL's and CRFormer's ablations
-COMPACT_START = "lgformer-shapes"  # learned from scratch; its Swin and BERT are where the others of its kind start
+COMPACT_SWIN_BERT = Encoders(packaged=("swin-shapes", "bert-shapes"))  # `refseg pretrain` made them
+COMPACT_CLIP = Encoders(packaged=("clip-shapes",))
 COMPACT_RECIPE = Recipe(
     steps=6500, images_per_batch=16, expressions_per_image=2, lr=1e-3, weight_decay=0.01, warmup=200, power=0.9,
     clip=1.0, select="mIoU",
@@ -241,7 +242,7 @@ def compact_swin() -> SwinConfig:
 
 
 def compact_bert() -> BertConfig:
-    """The text encoder of the compact versions; it learns from scratch."""
+    """The text encoder of the compact versions."""
     return BertConfig(
         vocab=shapes_tokenizer().size, width=96, layers=3, heads=4, ffn=384, positions=COMPACT_INPUT.max_tokens,
         dropout=0.0, trained_layers=3, train_embeddings=True,
@@ -257,25 +258,25 @@ def compact_pixel_decoder(paper: PixelDecoderConfig) -> PixelDecoderConfig:
 
 
 def compact_clip(side: int) -> ClipTowers:
-    """The two towers of the compact versions that follow CLIP, for square inputs; they learn from scratch."""
+    """The two towers of the compact versions that follow CLIP, for square inputs."""
     text = ClipTextConfig(
         vocab=shapes_tokenizer().size, width=96, layers=3, heads=4, joint=96, positions=COMPACT_INPUT.max_tokens
     )
     return ClipTowers(ClipResNetConfig((1, 2, 2, 1), width=12, heads=6, joint=96, grid=side // 32), text, None)
 
 
-def compact_preset(method: str, model: Any, note: str, start: str = "") -> Preset:
+def compact_preset(method: str, model: Any, note: str) -> Preset:
     """The compact version of a method: `model` in small widths, for RefShapes.
+
+    All of a family start from the same packaged encoders, as the papers start from ImageNet and BERT, or from CLIP.
 
     Args:
         method: Key of `refseg.methods.METHODS`.
         model: Its config.
         note: How it differs from the paper beyond its widths.
-        start: Packaged model that its encoders start from, as the papers start from ImageNet and BERT; empty for a
-            model that learns from scratch.
     """
     source = f"{method}, small widths, on RefShapes"
-    encoders = Encoders(packaged=(start,)) if start else None
+    encoders = COMPACT_SWIN_BERT if hasattr(model, "swin") else COMPACT_CLIP
     return Preset(f"{method}-shapes", method, model, COMPACT_INPUT, COMPACT_RECIPE, encoders, source, note=note)
 
 

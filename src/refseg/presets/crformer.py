@@ -9,7 +9,6 @@ from refseg.methods.crformer import CRFormerConfig
 from refseg.presets.base import (
     BERT_BASE,
     COMPACT_INPUT,
-    COMPACT_START,
     PAPER_INPUT,
     PAPER_RECIPE,
     ROW_METRICS,
@@ -157,7 +156,6 @@ def presets() -> list[Preset]:
         ),
         "Differs from the paper beyond its widths: the neck reads V + ReLU(F_v), since from F_v alone nothing was "
         "learned in 500 steps; 8 queries, scaled scores in eq. 8, loss at full size, Dice term.",
-        COMPACT_START,
     )  # fmt: skip
     compact = replace(compact, input=replace(COMPACT_INPUT, size=(192, 192)))
     every = [PAPER, released, compact]

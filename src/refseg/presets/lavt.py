@@ -7,7 +7,6 @@ from dataclasses import replace
 from refseg.methods.lavt import LAVTConfig
 from refseg.presets.base import (
     BERT_BASE,
-    COMPACT_START,
     PAPER_INPUT,
     PAPER_RECIPE,
     SWIN_B,
@@ -46,4 +45,4 @@ def presets() -> list[Preset]:
     """The paper and the compact version."""
     model = replace(PAPER.model, swin=compact_swin(), bert=compact_bert(), dice_weight=1.0)
     note = "Differs from the paper beyond its widths: Dice term."
-    return [PAPER, compact_preset("lavt", model, note, COMPACT_START)]
+    return [PAPER, compact_preset("lavt", model, note)]

@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from refseg import __version__
@@ -33,7 +32,7 @@ from refseg.training.config import RUN_FILE, Run, run_to_json
 from refseg.training.folder import clear, refuse_another, refuse_others
 from refseg.training.interrupt import Interrupt, ignore_ctrl_c
 from refseg.training.log import Log, find_tensorboard
-from refseg.training.optim import make_optimiser, rate_at, set_rate
+from refseg.training.optim import average_of, make_optimiser, rate_at, set_rate
 from refseg.training.pace import Stopwatch, steps_between_evaluations
 from refseg.training.processes import Processes
 from refseg.training.recompute import recompute_blocks
@@ -174,7 +173,7 @@ class Engine(Generic[Result]):
             recompute_blocks(self.network)
         self.optimiser = make_optimiser(self.network, run.preset.recipe)
         self.scaler = torch.amp.GradScaler(self.team.device.type, enabled=run.precision == "fp16")
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(run.ema)) if run.ema else None
+        self.average = average_of(self.network, run.ema) if run.ema else None
 
     def _prepare_folder(self, resume: bool) -> None:
         """Makes sure that it can be written to, and tidies what a killed run left."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refseg.encoders.clip import ClipResNet, ClipResNetConfig
+from refseg.encoders.clip import ClipResNet
 from refseg.encoders.clip_resnet import positions_for
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.fields import as_record, parse_json, read_text
@@ -196,16 +196,9 @@ def _names(preset: Preset, encoders: Path | None) -> list[str]:
     start = preset.encoders
     if start is not None and not start.packaged:
         return [name for name in vars(start).values() if name]
-    if encoders is not None:
-        return list(_family(preset))
-    return [] if start is None else list(start.packaged)
-
-
-def _family(preset: Preset) -> tuple[str, ...]:
-    """The pretrained encoders of a compact version."""
-    if hasattr(preset.model, "swin"):
-        return "swin-shapes", "bert-shapes"
-    return ("clip-shapes",) if isinstance(preset.model.vision, ClipResNetConfig) else ("clip-vit-shapes",)
+    if start is not None:
+        return list(start.packaged)
+    return [] if encoders is None else ["clip-vit-shapes"]  # the one kind that nothing ships for
 
 
 def find_pretrained(name: str, folder: Path | None) -> Path:
