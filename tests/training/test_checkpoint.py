@@ -29,6 +29,7 @@ def tensors_of(value, path=()):
             yield from tensors_of(inner, (*path, key))
 
 
+@pytest.mark.slow
 def test_any_number_that_was_changed_is_noticed(trained, tmp_path):
     """The archive's own checksums are made anew here, as a faulty disk cache or another program would."""
     newest = checkpoints(trained[0].out)[-1]
@@ -51,6 +52,7 @@ def test_any_number_that_was_changed_is_noticed(trained, tmp_path):
             load_checkpoint(tmp_path / newest.name)
 
 
+@pytest.mark.slow
 def test_flipped_bits_of_the_file_are_noticed_or_change_nothing(trained, tmp_path):
     newest = checkpoints(trained[0].out)[-1]
     content, chance = newest.read_bytes(), random.Random(1)

@@ -83,6 +83,7 @@ def test_what_autograd_keeps_counts_once_and_parameters_do_not():
     ("name", "again"),
     [("lgformer", False), ("jmceln", False), ("jmceln", True), ("crformer-released", False), ("lavt", True)],
 )  # fmt: skip
+@pytest.mark.slow
 def test_activations_are_those_of_a_real_forward_pass(name, again):
     network = tiny_network(name).train()
     if again:
@@ -106,6 +107,7 @@ def test_checkpointing_keeps_less_but_the_inside_of_the_largest_block_for_a_mome
     assert again.total(8) < plain.total(8)
 
 
+@pytest.mark.slow
 def test_half_precision_halves_what_it_touches_and_keeps_weights_of_its_own():
     full, half = (step_memory(tiny("lavt"), precision=precision) for precision in ("fp32", "bf16"))
     assert 0.5 * full.activations_per_image < half.activations_per_image < 0.9 * full.activations_per_image
@@ -154,6 +156,7 @@ def test_the_estimate_is_near_crformers_log():
     assert 0.8 < step_memory(get_preset("crformer-released"), processes=4).total(8) / 27.8e9 < 1.2
 
 
+@pytest.mark.slow
 def test_every_preset_has_a_plan(no_forward, monkeypatch):
     monkeypatch.setattr(plan, "network_without_values", lambda preset: tiny_network(preset.name))
     for preset in presets().values():
@@ -180,6 +183,7 @@ def test_every_preset_has_a_plan_with_its_activations(name):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_a_plan_of_every_method_with_its_activations(method):
     report = plan_report(get_preset(f"{method}-shapes"), references=3250)
     assert 5e6 < report["memory"]["activations_per_expression"] < 1e8
