@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from ball import OUTLINE, coco_data
 from refseg.files import FolderLock
+from refseg.training.folder import refuse_others
 from refseg.weights.store import save_model
 from tiny import tiny_model
 
@@ -143,3 +144,13 @@ def test_what_killed_processes_left_is_taken_away_and_nothing_else(refseg, model
     folder = mine(tmp_path, f".data.{dead}.part/images/1.png", f".other.{dead}.part/1.png")
     assert refseg("data", "export", "refshapes", tmp_path / "data", "--split", "val", "--limit", 1)[0] == 0
     assert [file.exists() for file in folder.values()] == [False, True]
+
+
+def test_a_run_that_was_killed_in_its_first_checkpoint_begins_again(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "checkpoints" / ".step-00000002.pt.99999999.part").write_bytes(b"half of it")
+    refuse_others(tmp_path)
+    (tmp_path / "checkpoints" / "mine.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match="holds checkpoints and run.json"):
+        refuse_others(tmp_path)

@@ -255,4 +255,4 @@ def _settings() -> Reader:
         with torch.device("meta"):
             METHODS[changed.method][0](changed.model)
 
-    return Reader("--set", [text.encode() for text in texts], read, ("--set", "model", "preset"), ())
+    return Reader("--set", [text.encode() for text in texts], read, ("--set", "model", "preset", "width", "heads"), ())

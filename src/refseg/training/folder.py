@@ -25,7 +25,8 @@ def refuse_others(out: Path) -> None:
 
 
 def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+    """Whether a folder holds nothing but what a killed process left half-written."""
+    return path.is_dir() and all(inside.match(".*.part") for inside in path.iterdir())
 
 
 def clear(out: Path) -> None:
