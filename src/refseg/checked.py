@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, ClassVar
 
-LARGEST = 2**40  # beyond this, a whole number is damage
+LARGEST = 2**40 - 1  # beyond this, a whole number is damage
 REPEATED = ("depths", "layers", "stages", "blocks")  # last words of fields that say how often a part is built
 MOST_REPEATED = 1000
 
@@ -32,10 +32,8 @@ class Checked:
         types_ = hints(type(self))  # type: ignore[arg-type]
         for field in fields(typing.cast(Any, self)):
             value = getattr(self, field.name)
-            told = accepted(types_[field.name], value, self.least.get(field.name))
-            if not told and field.name.split("_")[-1] in REPEATED:
-                counts = value if isinstance(value, tuple) else (value,)
-                told = f"{MOST_REPEATED} at most" if max(counts) > MOST_REPEATED else ""
+            most = MOST_REPEATED if field.name.split("_")[-1] in REPEATED else LARGEST
+            told = accepted(types_[field.name], value, self.least.get(field.name), most)
             if told:
                 raise ValueError(f"{type(self).__name__}: {field.name} {_short(value)}: {told} is accepted")
 
@@ -46,24 +44,25 @@ def hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def accepted(hint: Any, value: Any, least: float | None) -> str:
+def accepted(hint: Any, value: Any, least: float | None, most: int = LARGEST) -> str:
     """What would be accepted instead of a value; empty where it is accepted itself."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return "" if value in inner and isinstance(value, str) else "one of " + ", ".join(repr(word) for word in inner)
     if origin in (typing.Union, types.UnionType):
-        return "" if any(not accepted(kind, value, least) for kind in inner) else f"one of {_named(inner)}"
+        return "" if any(not accepted(kind, value, least, most) for kind in inner) else f"one of {_named(inner)}"
     if origin is tuple:
         kinds = inner[:1] * len(value) if inner[1:] == (Ellipsis,) and isinstance(value, tuple) else inner
         if not isinstance(value, tuple) or not value or len(kinds) != len(value):
             return f"a tuple of {len(inner)} values" if inner[1:] != (Ellipsis,) else "a tuple of one value or more"
-        wrong = [told for kind, part in zip(kinds, value, strict=True) if (told := accepted(kind, part, least))]
+        wrong = [told for kind, part in zip(kinds, value, strict=True) if (told := accepted(kind, part, least, most))]
         return f"a tuple with {wrong[0]}" if wrong else ""
     if hint is bool:
         return "" if isinstance(value, bool) else "True or False"
     if hint is int:
         floor = 1 if least is None else int(least)
-        return "" if type(value) is int and floor <= value < LARGEST else f"a whole number from {floor}"
+        up_to = f" to {most}" if most < LARGEST else ""
+        return "" if type(value) is int and floor <= value <= most else f"a whole number from {floor}{up_to}"
     if hint is float:
         floor_ = 0.0 if least is None else least
         number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

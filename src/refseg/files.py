@@ -42,7 +42,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(f"{path}: cannot be written ({error.strerror or error})") from error
+        if error.errno is None:  # whoever raised it has named the file already
+            raise
+        raise OSError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def prepare_folder(out: Path) -> None:

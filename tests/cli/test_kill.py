@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from refseg.files import writing
+
 ROWS = 60
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -132,3 +134,9 @@ def test_a_full_standard_output_is_said(model, arguments):
         found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True,
                                env=os.environ | {"PYTHONPATH": str(SOURCE)})  # fmt: skip
     assert found.returncode == 2 and "Traceback" not in found.stderr and found.stderr.startswith("refseg: ")
+
+
+def test_a_file_that_cannot_be_written_is_named_once(tmp_path):
+    with pytest.raises(OSError, match=rf"^{tmp_path}/a: cannot be written \(File too large\)$"):  # noqa: SIM117
+        with writing(tmp_path / "out"), writing(tmp_path / "a"):
+            raise OSError(27, "File too large")

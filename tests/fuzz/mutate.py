@@ -91,26 +91,18 @@ _BYTEWISE = (_flip, _cut, _delete, _repeat, _move, _noise, _insert, _number)
 
 def changed(random: Random, value: Any) -> Any:
     """A value like the given one with one thing in it replaced, left out, doubled or renamed."""
-    if isinstance(value, dict) and value and random.random() < 0.85:
-        found = dict(value)
-        key = random.choice(list(found))
+    if isinstance(value, dict | list | tuple) and value and random.random() < 0.85:
+        found: Any = dict(value) if isinstance(value, dict) else list(value)
+        place = random.choice(list(found) if isinstance(found, dict) else range(len(found)))
         if random.random() < 0.7:
-            found[key] = changed(random, found[key])
+            found[place] = changed(random, found[place])
         elif random.random() < 0.5:
-            del found[key]
+            del found[place]
+        elif isinstance(found, dict):
+            found[random.choice(("x", "", "id", "\0", "__class__"))] = found.pop(place)
         else:
-            found[random.choice(("x", "", "id", "\0", "__class__"))] = found.pop(key)
-        return found
-    if isinstance(value, list | tuple) and value and random.random() < 0.85:
-        found_list = list(value)
-        place = random.randrange(len(found_list))
-        if random.random() < 0.7:
-            found_list[place] = changed(random, found_list[place])
-        elif random.random() < 0.5:
-            del found_list[place]
-        else:
-            found_list.insert(place, found_list[place])
-        return type(value)(found_list) if type(value) in (list, tuple) else found_list
+            found.insert(place, found[place])
+        return tuple(found) if isinstance(value, tuple) else found
     if isinstance(value, torch.Tensor) and random.random() < 0.7:
         return random.choice((value[..., :0], value.double(), value[None], value.flatten()[:1], value.to(torch.int8),
                               torch.full_like(value, 9)))  # fmt: skip

@@ -82,7 +82,7 @@ def _of_file(kind: str, path: Path, read: Callable[[Path], object], *mutators: M
         path.write_bytes(content)
         read(path)
 
-    return Reader(kind, seeds or [path.read_bytes()], reads, (path.name, path.parent.name, *also), mutators)
+    return Reader(kind, seeds or [path.read_bytes()], reads, (path.name, str(path.parent), *also), mutators)
 
 
 def _pictures(folder: Path) -> list[Reader]:

@@ -9,6 +9,7 @@ import pytest
 
 from fuzz.campaign import Tally, campaign, table, try_one
 from fuzz.readers import Reader
+from refseg.encoders.tokenizer import _read_as
 
 
 @pytest.mark.slow
@@ -51,3 +52,13 @@ def test_the_table_adds_up():
         "| b | 2 | 2 | 0 | 0 |",
         "| all | 5 | 3 | 1 | 1 |",
     ]
+
+
+def test_no_reader_swallows_a_hang():
+    """A tokenizer's panic is no Exception, and a hang is none either: only the first is a refusal."""
+
+    def read(_):
+        with _read_as("file.json"):
+            time.sleep(5)
+
+    assert try_one(Reader("json", [b""], read, ("file.json",)), b"", seconds=0.2).startswith("hang")

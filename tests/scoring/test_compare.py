@@ -117,3 +117,12 @@ def test_what_is_no_report_is_refused(tmp_path):
     (tmp_path / "report.json").write_text('{"model": "x"}')
     with pytest.raises(ValueError, match="not a report"):
         compare(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"data": [[1, 2]]}, {"data_file": {}}])
+def test_a_report_that_says_oddly_what_it_is_about_is_named(tmp_path, change):
+    a, b = (evaluation(tmp_path / name, some()) for name in ("first", "second"))
+    file = b / "report.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ValueError, match=r"second/report\.json: not a report"):
+        compare(a, b, resamples=5)

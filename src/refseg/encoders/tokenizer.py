@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class Tokenizer:
         Raises:
             ValueError: The file is none of these.
         """
-        try:
+        with _read_as(str(path), f"; {ACCEPTED}"):
             if path.suffix == ".txt":
                 return bert_wordpiece(path.read_text(encoding="utf-8").splitlines())
             if path.name == "vocab.json":
@@ -83,10 +84,6 @@ class Tokenizer:
                     raise ValueError("merges.txt is missing beside it")
                 return clip_byte_pairs(*BPE.read_file(str(path), str(merges)))
             return cls(HFTokenizer.from_file(str(path)))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # the library raises a bare Exception, or a panic that is none
-            raise ValueError(f"{path}: not a tokenizer ({first_line(error)}); {ACCEPTED}") from error
 
     def save(self, path: Path) -> None:
         """Writes `tokenizer.json`."""
@@ -99,12 +96,8 @@ class Tokenizer:
         Raises:
             ValueError: It is something else.
         """
-        try:
+        with _read_as("the words of a run"):
             return cls(HFTokenizer.from_str(text))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # as above
-            raise ValueError(f"the words of a run: not a tokenizer ({first_line(error)})") from error
 
     def to_json(self) -> str:
         """What `save` writes, as a string."""
@@ -152,6 +145,17 @@ class Tokenizer:
             ids[row, : len(kept)] = torch.tensor(kept)
             mask[row, : len(kept)] = True
         return Tokens(ids, mask, tuple(row for row, sentence in enumerate(encoded) if len(sentence) > max_tokens))
+
+
+@contextmanager
+def _read_as(where: str, accepted: str = "") -> Iterator[None]:
+    """What the library raises is a ValueError: it raises a bare Exception, or a panic, which is not even that."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"{where}: not a tokenizer ({first_line(error)}){accepted}") from error
 
 
 def bert_wordpiece(vocabulary: Sequence[str]) -> Tokenizer:

@@ -66,7 +66,7 @@ class Encoders:
         bert: Hub id of the BERT checkpoint and its tokenizer.
         clip: Hub id of the CLIP checkpoint with both towers.
         clip_tokenizer: Hub id of a repository with CLIP's tokenizer, for checkpoints that come without one.
-        packaged: Names of the packaged encoders, or of a packaged model, whose towers a compact version starts from.
+        packaged: Names of the packaged encoders whose towers a compact version starts from.
     """
 
     swin: str = ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from refseg import __version__
-from refseg.data.checks.identity import DataIdentity
+from refseg.data.checks.identity import DataIdentity, stated_identity
 from refseg.data.reading import TOLD
 from refseg.fields import as_list, as_record, parse_json, read_text
 from refseg.files import first_line
@@ -140,6 +140,7 @@ def read_report(path: Path) -> tuple[dict[str, Any], Scores]:
     try:
         stored = as_record(parse_json(read_text(file), "the file"), "the file")
         report = {**TOLD, **stored}
+        stated_identity(report)  # whoever compares asks for it: what is wrong with it is told with the file's name
         protocol: Protocol = protocol_from_dict(report["protocol_fields"])
         results = as_record(report["results"], "results")
         columns = as_list(results["columns"], "results.columns")

@@ -194,26 +194,23 @@ def bare(preset: Preset, tokenizer: Tokenizer) -> Model:
 def _names(preset: Preset, encoders: Path | None) -> list[str]:
     """What a preset's encoders start from: those of its kind in a folder that is given, or what it names itself."""
     start = preset.encoders
-    if start is not None and not start.packaged:
-        return [name for name in vars(start).values() if name]
     if start is not None:
-        return list(start.packaged)
+        return list(start.packaged) or [name for name in vars(start).values() if name]
     return [] if encoders is None else ["clip-vit-shapes"]  # the one kind that nothing ships for
 
 
 def find_pretrained(name: str, folder: Path | None) -> Path:
-    """The folder of pretrained compact encoders, or of a packaged model that has such.
+    """The folder of pretrained compact encoders.
 
     Args:
-        name: One of `refseg.weights.folders.ENCODERS`, or a packaged model.
+        name: One of `refseg.weights.folders.ENCODERS`.
         folder: Where they are; None for those that ship.
 
     Raises:
         ValueError: The folder does not hold them.
     """
     if folder is None:
-        encoders = PACKAGED / "encoders" / name
-        return encoders if encoders.is_dir() else PACKAGED / name
+        return PACKAGED / "encoders" / name
     if not (folder / name / "model.safetensors").is_file():
         raise ValueError(f"--encoders {folder}: holds no {name}/model.safetensors; what `refseg pretrain {name}` wrote "
                          f"into best or last is accepted in a folder {name}")  # fmt: skip
