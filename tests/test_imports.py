@@ -18,6 +18,7 @@ GROUND = {
     "losses",
     "progress",
     "files",
+    "heap",
     "masks",
     "visualize",
     "fields",

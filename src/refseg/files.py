@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -24,6 +25,16 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, KeyError):
         return f"{error} is missing"
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that is too long for the system is that of none."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def hash_of(path: Path) -> str:

@@ -204,3 +204,16 @@ def test_published_byte_pairs_equal_those_of_transformers():
     ]
     for sentence in odd:
         assert ours([sentence], 200).ids[0].tolist() == theirs(sentence)["input_ids"], sentence
+
+
+def test_a_tokenizer_that_makes_nothing_of_a_sentence_is_refused(tmp_path):
+    small_wordpiece(["red"]).save(tmp_path / "tokenizer.json")
+    stored = json.loads((tmp_path / "tokenizer.json").read_text())
+    bare = stored | {"post_processor": None}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(bare))
+    with pytest.raises(ValueError, match="'': the tokenizer makes no token of it"):
+        Tokenizer.from_file(tmp_path / "tokenizer.json")(["red", ""], 8)
+    nothing = bare | {"normalizer": {"type": "Replace", "pattern": {"Regex": "."}, "content": ""}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(nothing))
+    with pytest.raises(ValueError, match=r"tokenizer.json: not a tokenizer .*no token of a sentence"):
+        Tokenizer.from_file(tmp_path / "tokenizer.json")

@@ -108,6 +108,7 @@ def campaign(inputs: int, seed: int, folder: Path, only: str = "", save: Path | 
     kinds = [reader for reader in readers(folder) if only in ("", reader.kind)]
     found = {reader.kind: Tally() for reader in kinds}
     for reader in kinds:
+        print(reader.kind, file=sys.stderr, flush=True)
         random = Random(f"{seed} {reader.kind}")
         for number in range(max(1, inputs // len(kinds))):
             content = mutated(reader, random)
@@ -118,6 +119,7 @@ def campaign(inputs: int, seed: int, folder: Path, only: str = "", save: Path | 
                 tally.refused += 1
             elif told != "read":
                 tally.failures.append(f"{reader.kind} {number}: {told}")
+                print(tally.failures[-1], file=sys.stderr, flush=True)  # an hour's run may be stopped
                 if save is not None:
                     save.mkdir(parents=True, exist_ok=True)
                     (save / f"{reader.kind.replace(' ', '-')}-{number}").write_bytes(content)

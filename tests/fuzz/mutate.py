@@ -104,7 +104,8 @@ def changed(random: Random, value: Any) -> Any:
             found.insert(place, found[place])
         return tuple(found) if isinstance(value, tuple) else found
     if isinstance(value, torch.Tensor) and random.random() < 0.7:
-        return random.choice((value[..., :0], value.double(), value[None], value.flatten()[:1], value.to(torch.int8),
+        flat = value.flatten()
+        return random.choice((flat[:0], flat[:1], value.double(), value[None], value.to(torch.int8),
                               torch.full_like(value, 9)))  # fmt: skip
     return random.choice(ODD_VALUES)
 

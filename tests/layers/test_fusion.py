@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from published import PWAM_NAMES
@@ -106,6 +107,47 @@ def test_instance_norm_equals_torch():
     x = torch.randn(3, 50, 6) * 4 + 2
     expected = nn.InstanceNorm1d(6)(x.transpose(1, 2)).transpose(1, 2)
     torch.testing.assert_close(instance_norm(x), expected)
+
+
+def normalised(x):
+    """(P, C) over its pixels, written out."""
+    return (x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt()
+
+
+def read_by_heads(queries, keys, values, heads):
+    """Attention of one expression, head by head: (X, C) queries, (L, C) keys and (L, D) values."""
+    size, width = keys.shape[1] // heads, values.shape[1] // heads
+    parts = []
+    for head in range(heads):
+        own, wide = slice(head * size, (head + 1) * size), slice(head * width, (head + 1) * width)
+        scores = queries[:, own] @ keys[:, own].T / keys.shape[1] ** 0.5
+        parts.append(scores.softmax(-1) @ values[:, wide])
+    return torch.cat(parts, 1)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("pixels", [5, 40])  # fewer and more than there are channels
+def test_what_is_normalised_without_being_made_equals_the_equations(heads, pixels):
+    torch.manual_seed(heads + pixels)
+    module, pwam = VLBA(8, 12, heads).double(), PWAM(8, 12, heads).double()
+    visual, words = torch.randn(1, pixels, 8).double() * 3 + 1, torch.randn(1, 5, 12).double()
+    mask = torch.tensor([[True, True, True, False, False]])
+    fused, residual = module(visual, words, mask), pwam.attend(visual, words, mask)
+    v, real = visual[0], words[0, :3]
+    query = normalised(v @ module.query.weight.T)
+    key = torch.cat([module.key(real), torch.zeros(2, 8).double()])  # padding takes part in no softmax over words
+    gathered = read_by_heads(query, module.key(real), module.word_value(real), heads)
+    gathered = normalised(gathered @ module.pixel_out.weight.T)
+    joined = module.pixel_fuse(torch.cat([F.gelu(module.pixel_branch(v)), gathered], 1))
+    torch.testing.assert_close(fused.pixel_residual[0], joined)
+    seen = normalised(v @ module.pixel_value.weight.T)
+    returned = module.word_out(read_by_heads(key, query, seen, heads))[:3]
+    branch = F.gelu(module.word_branch(real))
+    torch.testing.assert_close(fused.word_residual[0, :3], module.word_fuse(torch.cat([branch, returned], 1)))
+    query = normalised(v @ pwam.query.weight.T)
+    read = read_by_heads(query, pwam.key(real), pwam.value(real), heads)
+    read = normalised(read @ pwam.out.weight.T)
+    torch.testing.assert_close(residual[0], F.gelu(pwam.fuse(F.gelu(pwam.pixel_branch(v)) * read)))
 
 
 def test_heads_must_divide_the_widths():

@@ -237,6 +237,13 @@ def test_saved_scores_of_another_run_are_not_mixed_in(tmp_path):
     assert SavedScores(tmp_path, header).has(question)  # nothing was lost
 
 
+@pytest.mark.parametrize("size", ["[1e400, 64]", '["x", 64]', "[-3, 64]", "[64]", "[64, 64, 64]", "null", "[1.5, 2]"])
+def test_saved_scores_of_an_impossible_size_are_refused(tmp_path, size):
+    (tmp_path / "header.json").write_text(f'{{"input": {{"size": {size}, "resize": "squash"}}}}')
+    with pytest.raises(ValueError, match=f"{tmp_path}: no saved scores"):
+        SavedScores(tmp_path)
+
+
 def test_answers_to_what_was_left_out_are_passed_over(tmp_path):
     path = own_data(tmp_path, [OUTLINE], sent_id="good")
     with path.open("a") as file:

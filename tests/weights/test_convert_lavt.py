@@ -84,7 +84,11 @@ def test_heads_of_the_fusion_come_from_the_arguments(reference, bert, encoders, 
     [
         (lambda m: m | {"backbone.extra.weight": torch.zeros(1)}, "does not have: backbone.extra.weight"),
         (lambda m: {k: v for k, v in m.items() if "res_gate" not in k}, "gate.0.weight is missing"),
-        (lambda m: {k: v for k, v in m.items() if "classifier" in k}, "not a LAVT checkpoint"),
+        (lambda m: {k: v for k, v in m.items() if "classifier" in k}, "not a checkpoint of LAVT"),
+        (lambda m: {k: v[:2] if "qkv.weight" in k else v for k, v in m.items()}, "qkv.weight has the shape"),
+        (lambda m: {k: v.sum() if "qkv.bias" in k else v for k, v in m.items()}, "qkv.bias has the shape"),
+        (lambda m: {k: v[0] if "position_bias_table" in k else v for k, v in m.items()}, "lavt.pth: not a checkpoint"),
+        (lambda m: {k: v.sum() if "patch_embed.proj" in k else v for k, v in m.items()}, "lavt.pth: not a checkpoint"),
     ],
 )
 def test_what_does_not_fit_is_named(reference, bert, encoders, tmp_path, change, message):

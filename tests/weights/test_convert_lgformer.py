@@ -145,7 +145,7 @@ def test_what_the_file_says_is_taken_over(numbers, encoders, tmp_path):
     [
         (lambda m: m | {"backbone.extra.weight": torch.zeros(1)}, {}, "LGFormer does not have: backbone.extra.weight"),
         (lambda m: {k: v for k, v in m.items() if "sym_res_gate" not in k}, {}, "word_gate.0.weight is missing"),
-        (lambda m: {k: v for k, v in m.items() if "pix_dec" in k}, {}, "not an LGFormer checkpoint"),
+        (lambda m: {k: v for k, v in m.items() if "pix_dec" in k}, {}, "not a checkpoint of LGFormer"),
         (lambda m: m, {"mha": "1-2"}, "args.mha '1-2': 4 numbers of heads"),
         (lambda m: m, {"mha": "a-b-c-d"}, "args.mha"),
         (lambda m: m, {"img_size": "large"}, "args.img_size 'large'"),

@@ -198,6 +198,15 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_files_that_do_not_fit_each_other_are_named(folder):
+    config = json.loads((folder / "config.json").read_text())
+    del config["tokenizer_sha256"]  # as in the first models
+    (folder / "config.json").write_text(json.dumps(config))
+    shapes_tokenizer().with_words(["giraffe zebra"]).save(folder / "tokenizer.json")
+    with pytest.raises(ValueError, match=f"{folder}: its files do not fit each other .*entries"):
+        load_model(str(folder))
+
+
 def test_more_tokens_than_the_pixel_decoder_has_positions_are_refused_at_the_start():
     preset = get_preset("lgformer")
     model = tiny("lgformer").model

@@ -14,6 +14,7 @@ from refseg.data.formats.images import LYING, read_image, stored_size
 from refseg.data.formats.mask_pictures import mask_size
 from refseg.data.formats.regions import BadMask, RawReference, Region, Size, draw, region_size, with_foreground
 from refseg.data.reading import AS_IT_IS, Reading
+from refseg.files import is_file
 from refseg.types import Expression, Reference, Sample
 
 _SLACK = 1.5  # pixels: annotation tools put a corner on or just beyond the border
@@ -146,7 +147,7 @@ class IndexedSamples:
         Raises:
             BadSample: See `image`.
         """
-        if not entry.file.is_file():
+        if not is_file(entry.file):
             places = ", ".join(str(place) for place in dict.fromkeys(entry.places) if place.is_dir())
             looked = f" (looked for in {places})" if places else ""
             raise self._bad_image("missing images", entry, f"{entry.file}: no such file{looked}; --images FOLDER says "

@@ -129,13 +129,18 @@ class WindowSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B * nW, S, C) to the same shape; `mask` (nW, 1, S, S) is added to the scores."""
-        s = x.shape[1]
-        q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.query, self.key, self.value))
+        b, s, c = x.shape
+        parts = (self.query, self.key, self.value)  # one product for the three, which read the same pixels
+        weight, biases = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+        qkv = F.linear(x, weight, biases).view(b, s, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.reshape(3, b * self.heads, s, -1).unbind(0)  # (B * nW * N, S, C / N)
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
-        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias.view(s, s, -1).permute(2, 0, 1)  # (B*nW, N, S, S)
+        bias = bias.view(s, s, -1).permute(2, 0, 1)  # (N, S, S)
         if mask is not None:
-            scores = (scores.unflatten(0, (-1, mask.shape[0])) + mask).flatten(0, 1)
-        return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+            bias = bias + mask  # (nW, N, S, S)
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(1, 2)
+        attention = (scores.view(-1, *bias.shape) + bias).softmax(-1).view_as(scores)
+        return (attention @ v).view(b, self.heads, s, -1).transpose(1, 2).reshape(b, s, c)
 
 
 class _Dense(nn.Module):

@@ -16,6 +16,7 @@ from tokenizers.models import BPE, WordPiece
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
+from refseg.fields import shown
 from refseg.files import first_line
 
 BERT_ENDS = ("[CLS]", "[SEP]")
@@ -63,6 +64,8 @@ class Tokenizer:
                 raise ValueError(f"a CLIP tokenizer that does not put {' and '.join(CLIP_ENDS)} around a sentence")
             self._end = end
             return
+        if not inner.encode("a red circle").ids:
+            raise ValueError("a tokenizer that makes no token of a sentence")
         pad = inner.token_to_id("[PAD]")
         if pad is None:
             raise ValueError("the tokenizer has neither a [PAD] token nor CLIP's; one of BERT or CLIP is accepted")
@@ -135,6 +138,9 @@ class Tokenizer:
     def __call__(self, sentences: Sequence[str], max_tokens: int) -> Tokens:
         """Encodes T sentences; what exceeds `max_tokens` is cut off at the end, where CLIP's end token is put back."""
         encoded = [encoding.ids for encoding in self._inner.encode_batch(list(sentences))]
+        if nothing := [sentence for sentence, ids in zip(sentences, encoded, strict=True) if not ids]:
+            raise ValueError(f"{shown(nothing[0])}: the tokenizer makes no token of it; a sentence with words it knows "
+                             "is accepted")  # fmt: skip
         length = min(max_tokens, max(len(ids) for ids in encoded))
         ids = torch.full((len(encoded), length), self._pad)
         mask = torch.zeros(len(encoded), length, dtype=torch.bool)

@@ -29,8 +29,10 @@ def deformable_attention(value: Tensor, sizes: Sequence[Size], locations: Tensor
     """
     b, _, n, d = value.shape
     q = locations.shape[1]
-    # Points before queries: the long axis comes last, which is what makes the weighted sum fast on a CPU.
-    grids = (2 * locations - 1).permute(3, 0, 2, 4, 1, 5).flatten(1, 2)  # (V, B*N, K, Q, 2)
+    # Points before queries: the long axis comes last, which is what makes the weighted sum fast on a CPU. What comes
+    # from the module lies in memory like that, so that nothing is copied.
+    grids = torch.add(locations.new_tensor(-1.0), locations, alpha=2).permute(3, 0, 2, 4, 1, 5)
+    grids = grids.flatten(1, 2)  # (V, B*N, K, Q, 2)
     by_level = weights.permute(3, 0, 2, 4, 1).flatten(1, 2).unsqueeze(2)  # (V, B*N, 1, K, Q)
     out = value.new_zeros(b * n, d, q)
     for level, (x, (h, w)) in enumerate(zip(value.split([h * w for h, w in sizes], 1), sizes, strict=True)):
@@ -97,12 +99,23 @@ class DeformableAttention(nn.Module):
         with torch.autocast(query.device.type, enabled=False):
             dtype = self.value_proj.weight.dtype
             exact = torch.promote_types(dtype, torch.float32)
-            query, value = query.to(dtype), value.to(dtype)
+            query, value = query.to(exact), value.to(dtype).to(exact)
             shape = (self.heads, self.levels, self.points)
-            scale = torch.tensor([(w, h) for h, w in sizes], device=query.device, dtype=exact)  # (V, 2)
-            offsets = self.sampling_offsets(query).to(exact).unflatten(-1, (*shape, 2)) / scale[:, None]
-            locations = reference[:, :, None, :, None] + offsets  # (B, Q, N, V, K, 2)
-            scores = self.attention_weights(query).to(exact).unflatten(-1, (self.heads, -1))
-            weights = scores.softmax(-1).unflatten(-1, shape[1:])
-            heads = self.value_proj(value).to(exact).unflatten(-1, (self.heads, -1))  # (B, P, N, D)
-            return self.output_proj(deformable_attention(heads, sizes, locations.to(exact), weights).to(dtype))
+            size = torch.tensor([(w, h) for h, w in sizes], device=query.device, dtype=exact)  # (V, 2)
+            size = size[None, :, None].expand(*shape, 2).flatten()  # (N * V * K * 2), of every offset
+            offsets = _channels_first(query, self.sampling_offsets, size).unflatten(1, (*shape, 2))
+            locations = reference.permute(0, 2, 3, 1)[:, None, :, None] + offsets  # (B, N, V, K, 2, Q)
+            scores = _channels_first(query, self.attention_weights).unflatten(1, (self.heads, -1))
+            weights = scores.softmax(2).unflatten(2, shape[1:])  # (B, N, V, K, Q)
+            heads = _channels_first(value, self.value_proj).unflatten(1, (self.heads, -1))  # (B, N, D, P)
+            sampled = deformable_attention(
+                heads.permute(0, 3, 1, 2), sizes, locations.permute(0, 5, 1, 2, 3, 4), weights.permute(0, 4, 1, 2, 3)
+            )
+            return self.output_proj(sampled.to(dtype))
+
+
+def _channels_first(x: Tensor, linear: nn.Linear, over: Tensor | float = 1.0) -> Tensor:
+    """What a Linear makes of (B, X, C), each of its D channels divided by `over`, channels first: (B, D, X)."""
+    weight, bias = linear.weight.to(x.dtype), linear.bias.to(x.dtype) / over
+    scaled = weight / (over.unsqueeze(1) if isinstance(over, Tensor) else over)
+    return torch.baddbmm(bias[:, None], scaled.expand(x.shape[0], -1, -1), x.transpose(1, 2))

@@ -21,7 +21,7 @@ EncoderOutput = Literal["updated", "residual_ln", "residual"]
 
 
 # Layers of the fusion modules whose bias is the same for every pixel when it reaches an instance norm.
-_BEFORE_NORM = ("query", "pixel_out", "pixel_value", "word_value", "out", "value")
+_BEFORE_NORM = ("word_value", "value")
 _GATES = ("gate", "pixel_gate", "word_gate")
 
 

@@ -8,6 +8,7 @@ here, which is the same thing on (T, P, C).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -42,19 +43,76 @@ def instance_norm(x: Tensor) -> Tensor:
     return ((exact - mean) * torch.rsqrt(variance + 1e-5)).to(x.dtype)
 
 
-def _split(x: Tensor, heads: int) -> Tensor:
-    """(T, X, C) to (T, N, X, C / N)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+def centred(x: Tensor) -> Tensor:
+    """(T, P, C) without each channel's mean over the pixels."""
+    exact = at_least_float32(x)
+    return (exact - exact.mean(1, keepdim=True)).to(x.dtype)
 
 
-def _merge(x: Tensor) -> Tensor:
-    """(T, N, X, C / N) to (T, X, C)."""
-    return x.transpose(1, 2).flatten(2)
+class NormedProjection:
+    """`instance_norm(x W)`, the projection of every pixel normalised over the pixels, kept as its factors.
+
+    The norm only divides each of the D channels by one number, and what is wanted is its product with a few words. So
+    the words are divided and brought to the width of x, and D channels of every pixel are never made. A bias of the
+    projection would fall out.
+
+    Args:
+        pixels: (T, P, C), `centred`.
+        weight: (D, C) or (T, D, C).
+    """
+
+    def __init__(self, pixels: Tensor, weight: Tensor) -> None:
+        self.pixels, self.weight = pixels, weight
+        with torch.autocast(pixels.device.type, enabled=False):  # half precision is too coarse for sums of squares
+            x, w = at_least_float32(pixels), at_least_float32(weight)
+            if x.shape[1] > x.shape[2]:  # the covariance of C channels is smaller than P pixels of D channels
+                variance = (w @ (x.transpose(1, 2) @ x / x.shape[1]) * w).sum(-1).clamp(min=0)
+            else:
+                variance = (x @ w.transpose(-1, -2)).square().mean(1)
+            self.scale = torch.rsqrt(variance + 1e-5).to(pixels.dtype)[:, None]  # (T, 1, D)
+
+    def of_pixels(self) -> Tensor:
+        """(T, P, D), the normalised projection itself."""
+        return self.pixels @ (self.weight * self.scale.transpose(1, 2)).transpose(1, 2)
+
+    def times(self, rows: Tensor) -> Tensor:
+        """Products with rows (R, D) or (T, R, D) of every pixel: (T, P, R)."""
+        return self.pixels @ ((rows * self.scale) @ self.weight).transpose(1, 2)
+
+    def gathered(self, attention: Tensor) -> Tensor:
+        """Sums over the pixels, weighted by the rows of `attention` (T, R, P): (T, R, D)."""
+        return (attention @ self.pixels) @ self.weight.transpose(-1, -2) * self.scale
+
+
+def _by_head(x: Tensor, heads: int) -> Tensor:
+    """(T, L, C) to (T, N * L, C): the words once for every head, with its channels alone and zero in the others."""
+    if heads == 1:
+        return x
+    own = torch.eye(heads, dtype=x.dtype, device=x.device).repeat_interleave(x.shape[-1] // heads, 1)  # (N, C)
+    return (x[:, None] * own[:, None]).flatten(1, 2)
+
+
+def _own_channels(x: Tensor, heads: int) -> Tensor:
+    """(T, N * L, C) to (T, L, C): of every channel what its own head has."""
+    if heads == 1:
+        return x
+    own = torch.eye(heads, dtype=x.dtype, device=x.device).repeat_interleave(x.shape[-1] // heads, 1)  # (N, C)
+    return (x.unflatten(1, (heads, -1)) * own[:, None]).sum(1)
 
 
 def _over_padding(real: Tensor) -> Tensor:
     """(T, L, 1) of 1 and 0 to (T, 1, 1, L): what is added to the scores so that padding gets no attention."""
     return (1 - real.transpose(1, 2)[:, None]) * MASKED
+
+
+def _over_words(scores: Tensor, real: Tensor, heads: int) -> Tensor:
+    """(T, P, N * L) scores of the pixels to their attention, each head's over the real words."""
+    return (scores.unflatten(2, (heads, -1)) + _over_padding(real)).softmax(-1).flatten(2)
+
+
+def _projected(values: Tensor, out: nn.Linear) -> Tensor:
+    """(T, X, C) values that attention will add up, already through the projection behind it: (T, D, X)."""
+    return out.weight @ values.transpose(1, 2)
 
 
 class Gate(nn.Sequential):
@@ -73,6 +131,20 @@ class _Mlp(nn.Sequential):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs), nn.GELU())
 
+    def of_pair(self, x: Tensor, other: NormedProjection) -> Tensor:
+        """What it makes of the concatenation of the two, which is not made: its halves have weights of their own."""
+        first = cast(nn.Linear, self[0])
+        of_x, of_other = first.weight.chunk(2, 1)
+        joined = F.linear(x, of_x, first.bias) + other.times(of_other)
+        return cast(Tensor, self[3](self[2](self[1](joined))))
+
+
+def _before_norm(inputs: int, outputs: int) -> nn.Linear:
+    """A projection before an instance norm: its bias, which published checkpoints have, falls out and never learns."""
+    projection = nn.Linear(inputs, outputs)
+    projection.bias.requires_grad_(False)
+    return projection
+
 
 class VLBA(nn.Module):
     """Vision-language bidirectional attention (AlignFormer eq. 1-7, LGFormer eq. 5-11; A and L below).
@@ -86,15 +158,15 @@ class VLBA(nn.Module):
         if dim % heads or word_dim % heads:
             raise ValueError(f"VLBA of widths {dim} and {word_dim} with {heads} heads: both must be multiples of it")
         self.heads, self.update_words = heads, update_words
-        self.query = nn.Linear(dim, dim)
+        self.query = _before_norm(dim, dim)
         self.key = nn.Linear(word_dim, dim)
         self.word_value = nn.Linear(word_dim, dim)
-        self.pixel_out = nn.Linear(dim, dim)
+        self.pixel_out = _before_norm(dim, dim)
         self.pixel_branch = nn.Linear(dim, dim)
         self.pixel_fuse = _Mlp(2 * dim, dim)
         self.pixel_gate = Gate(dim)
         if update_words:
-            self.pixel_value = nn.Linear(dim, word_dim)
+            self.pixel_value = _before_norm(dim, word_dim)
             self.word_out = nn.Linear(word_dim, word_dim)
             self.word_branch = nn.Linear(word_dim, word_dim)
             self.word_fuse = _Mlp(2 * word_dim, word_dim)
@@ -103,18 +175,19 @@ class VLBA(nn.Module):
     def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Fused:
         """Fuses (T, P, C) pixels with (T, L, D) words; `mask` (T, L) is True on real words."""
         real = mask.unsqueeze(-1).to(words.dtype)  # (T, L, 1)
-        query = _split(instance_norm(self.query(pixels)), self.heads)
-        key, value = (_split(f(words) * real, self.heads) for f in (self.key, self.word_value))
-        scores = query @ key.transpose(-1, -2) * pixels.shape[-1] ** -0.5  # A1, L5: (T, N, P, L)
-        over_words = (scores + _over_padding(real)).softmax(-1)
-        gathered = instance_norm(self.pixel_out(_merge(over_words @ value)))  # A2, L6: V_r
-        fused = self.pixel_fuse(torch.cat([F.gelu(self.pixel_branch(pixels)), gathered], -1))  # A4, L8: V_m
+        around = centred(pixels)
+        query = NormedProjection(around, self.query.weight)
+        key, value = (_by_head(f(words) * real, self.heads) for f in (self.key, self.word_value))  # (T, N * L, C)
+        scores = query.times(key) * pixels.shape[-1] ** -0.5  # A1, L5: (T, P, N * L)
+        over_words = _over_words(scores, real, self.heads)
+        gathered = NormedProjection(centred(over_words), _projected(value, self.pixel_out))  # A2, L6: V_r
+        fused = self.pixel_fuse.of_pair(F.gelu(self.pixel_branch(pixels)), gathered)  # A4, L8: V_m
         updated = pixels + self.pixel_gate(fused) * fused  # A6, L10: V'
         if not self.update_words:
             return Fused(updated, words, fused, words)
-        seen = _split(instance_norm(self.pixel_value(pixels)), self.heads)
-        over_pixels = scores.transpose(-1, -2).softmax(-1)  # (T, N, L, P)
-        returned = self.word_out(_merge(over_pixels @ seen)) * real  # A3, L7: L_r
+        over_pixels = scores.transpose(1, 2).softmax(-1)  # (T, N * L, P)
+        seen = NormedProjection(around, self.pixel_value.weight).gathered(over_pixels)
+        returned = self.word_out(_own_channels(seen, self.heads)) * real  # A3, L7: L_r
         branch = F.gelu(self.word_branch(words)) * real
         word_fused = self.word_fuse(torch.cat([branch, returned], -1)) * real  # A5, L9: L_m
         new_words = (words + self.word_gate(word_fused) * word_fused) * real  # A7, L11: L'
@@ -129,10 +202,10 @@ class PWAM(nn.Module):
         if dim % heads:
             raise ValueError(f"PWAM of width {dim} with {heads} heads: the width must be a multiple of it")
         self.heads = heads
-        self.query = nn.Linear(dim, dim)
+        self.query = _before_norm(dim, dim)
         self.key = nn.Linear(word_dim, dim)
         self.value = nn.Linear(word_dim, dim)
-        self.out = nn.Linear(dim, dim)
+        self.out = _before_norm(dim, dim)
         self.pixel_branch = nn.Linear(dim, dim)
         self.fuse = nn.Linear(dim, dim)
         self.gate = Gate(dim)
@@ -140,10 +213,10 @@ class PWAM(nn.Module):
     def attend(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         """The residual of (T, P, C) pixels that have read the words."""
         real = mask.unsqueeze(-1).to(words.dtype)
-        query = _split(instance_norm(self.query(pixels)), self.heads)
-        key, value = (_split(f(words) * real, self.heads) for f in (self.key, self.value))
-        scores = query @ key.transpose(-1, -2) * pixels.shape[-1] ** -0.5 + _over_padding(real)
-        read = instance_norm(self.out(_merge(scores.softmax(-1) @ value)))
+        query = NormedProjection(centred(pixels), self.query.weight)
+        key, value = (_by_head(f(words) * real, self.heads) for f in (self.key, self.value))
+        over_words = _over_words(query.times(key) * pixels.shape[-1] ** -0.5, real, self.heads)
+        read = NormedProjection(centred(over_words), _projected(value, self.out)).of_pixels()
         return F.gelu(self.fuse(F.gelu(self.pixel_branch(pixels)) * read))
 
     def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Fused:

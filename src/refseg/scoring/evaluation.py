@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 from torch import Tensor
@@ -14,6 +12,7 @@ from torch import Tensor
 from refseg.data.questions import WHOLE, Question, Shard, Words, batches
 from refseg.data.transforms import InputConfig, logits_to_masks, target_of
 from refseg.fields import split_words
+from refseg.heap import give_memory_back
 from refseg.predictor import AT_ONCE, Predictor
 from refseg.protocols import ORIGINAL
 from refseg.protocols import Protocol as ScoringProtocol
@@ -217,30 +216,10 @@ def score_answers(
         images += len(batch)
         if images - trimmed >= TRIM_EVERY:
             trimmed = images
-            _give_memory_back()
+            give_memory_back()
         if progress is not None:
             progress(len(batch))
     return scores, took(images, len(scores.pairs), time.perf_counter() - started)
-
-
-def _give_memory_back() -> None:
-    """Returns freed memory to the system where the C library is glibc.
-
-    The maps of every batch have other sizes, as it has another number of expressions of other lengths. They leave holes
-    that glibc keeps, so that a long split would take more and more although nothing is held.
-    """
-    trim = _trim()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _trim() -> Callable[[int], int] | None:
-    try:
-        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (OSError, TypeError, AttributeError):  # another C library
-        return None
-    return found
 
 
 def took(images: int, expressions: int, seconds: float) -> dict[str, float]:

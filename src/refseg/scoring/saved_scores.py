@@ -25,7 +25,7 @@ from torch import Tensor
 
 from refseg.data.questions import Question, Words, batches
 from refseg.data.transforms import InputConfig
-from refseg.fields import as_record, parse_json, read_text, shown
+from refseg.fields import as_count, as_record, parse_json, read_text, shown
 from refseg.files import first_line, write_beside, write_text_beside
 from refseg.protocols import Protocol
 from refseg.scoring.evaluation import Answer, answer_of, score_answers
@@ -102,8 +102,8 @@ class SavedScores:
             write_text_beside(place, text)
         try:
             self.header = as_record(parse_json(read_text(place), "the header"), "the header")
-            size, fit = self.header["input"]["size"], self.header["input"]["resize"]
-            self.config = InputConfig.of_answers((int(size[0]), int(size[1])), fit)
+            (height, width), fit = self.header["input"]["size"], self.header["input"]["resize"]
+            self.config = InputConfig.of_answers((as_count(height, "height"), as_count(width, "width")), fit)
             limit, words = self.header.get("limit"), self.header.get("words", "true")
             if (limit is not None and (type(limit) is not int or limit < 0)) or words not in typing.get_args(Words):
                 raise ValueError(f"limit {shown(limit)} and words {shown(words)}")

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from refseg import __version__
 from refseg.files import FolderLock, first_line, prepare_folder, write_text_beside
+from refseg.heap import keep_memory
 from refseg.training.batches import Batches, Told
 from refseg.training.checkpoint import (
     Checkpoint,
@@ -229,6 +230,8 @@ class Engine(Generic[Result]):
             self._evaluate()
         started = time.perf_counter() - self.state.seconds
         self.network.train()
+        if team.device.type == "cpu":
+            keep_memory()
         watch = Stopwatch(run.workers, self.say)
         with Interrupt(insist=team.count == 1) as interrupt:
             for step, parts in zip(order, watch.waiting(loader), strict=True):

@@ -253,7 +253,10 @@ def load_model(name: str | Path) -> Model:
     load_strictly(network, upgraded_tensors(version, method, read_tensors(weights)), str(weights))
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
     training = _training(config, config_file)
-    return Model(str(config.get("name", name)), method, network.eval(), size, tokenizer, training, digest)
+    try:
+        return Model(str(config.get("name", name)), method, network.eval(), size, tokenizer, training, digest)
+    except ValueError as error:
+        raise ValueError(f"{folder}: its files do not fit each other ({error})") from error
 
 
 def check_hash(file: Path, stated: Any) -> str:

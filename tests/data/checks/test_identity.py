@@ -61,6 +61,8 @@ def test_where_the_files_are_not_the_name_decides(folder):
     assert not same_data(DataIdentity("/x", "cats", "/scratch/cats/data.jsonl"), opened("birds"))
     assert same_data(stated_identity({"data": "Birds"}), opened("birds"))  # another project's name for it
     assert not same_data(stated_identity({"data": "/scratch/cats"}), opened("birds"))
+    too_long = DataIdentity("birds", "birds", "/" + "x" * 300)  # for any system
+    assert same_data(too_long, opened("birds"))
 
 
 def test_what_says_nothing_and_what_says_nonsense():

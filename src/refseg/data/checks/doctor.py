@@ -24,6 +24,7 @@ from refseg.data.index import BadSample, IndexedSamples, is_outside
 from refseg.data.reading import AS_IT_IS, Reading
 from refseg.data.sets import read_splits
 from refseg.fields import Problems
+from refseg.files import is_file
 
 EXAMPLES = 5
 # Published splits that share images, and why that is known.
@@ -190,7 +191,7 @@ class _Doctor:
     def _image(self, samples: IndexedSamples, entry: Entry, where: str, described: str) -> Size | None:
         """Looks at an image; its size as far as anything says it."""
         if self._fast:
-            if not entry.file.is_file():
+            if not is_file(entry.file):
                 self._add("missing images", where, str(entry.file), described)
             return entry.size
         try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from refseg.data.sets import find_data
 from refseg.data.shapes import SETS
+from refseg.files import is_file
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def same_data(one: DataIdentity, other: DataIdentity) -> bool:
     if files[0] is not None and files[1] is not None:
         if files[0] == files[1]:
             return True
-        if files[0].is_file() and files[1].is_file():
+        if is_file(files[0]) and is_file(files[1]):
             return filecmp.cmp(files[0], files[1], shallow=False)
     elif any(some.data_file is None and some.data in SETS for some in (one, other)) and files != [None, None]:
         return False  # a folder can be called like a built-in set

@@ -20,6 +20,7 @@ from pathlib import Path
 from refseg.data.formats.entries import Entry
 from refseg.data.formats.grouping import ALL
 from refseg.fields import read_text
+from refseg.files import is_file
 
 _COCO = re.compile(r"(COCO_[a-z]+\d{4}_)?(\d{12})")
 _FOLDER = re.compile(r"(?:train|val|test|unlabeled)(?:2014|2015|2017)")
@@ -134,7 +135,7 @@ def image_names(entries: Sequence[Entry], contents: bool, published: bool = Fals
         path = str(entry.file)
         number = coco_number(path, published)
         names[f"coco {number}" if number else str(entry.file.resolve())] = path
-        if contents and entry.file.is_file():
+        if contents and is_file(entry.file):
             with entry.file.open("rb") as file:
                 names[hashlib.file_digest(file, "sha256").hexdigest()] = path
     return names

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from refseg.files import is_file
+
 
 class PhotoFinder:
     """Finds photos in several folders; the folder of the last one is tried first, as they mostly lie in one.
@@ -29,7 +31,7 @@ class PhotoFinder:
     def _search(self, name: str) -> Path:
         for place, folder in enumerate(self._there):
             for file in (folder / name, *_without_its_name(folder, name)):
-                if file.is_file():
+                if is_file(file):
                     self._there.insert(0, self._there.pop(place))
                     return file
         return (self._there[0] if self._there else self.folders[0]) / name

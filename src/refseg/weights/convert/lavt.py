@@ -19,6 +19,7 @@ from refseg.weights.convert.published import (
     bert_of,
     fusion_heads,
     read_checkpoint,
+    reading,
     renamed,
     swin_of,
 )
@@ -60,17 +61,15 @@ def convert_lavt(checkpoint: Path, out: Path, tokenizer: Path | None = None) -> 
         ValueError: The file is no such checkpoint; the message names what does not fit.
     """
     model, arguments = read_checkpoint(checkpoint, "LAVT")
-    tensors = renamed(model, RULES, str(checkpoint), "LAVT")
-    for name in [name for name in tensors if name.endswith("running_mean")]:  # left out by some exports
-        tensors.setdefault(name.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
-    try:
+    with reading(checkpoint, "LAVT"):
+        tensors = renamed(model, RULES, str(checkpoint), "LAVT")
+        for name in [name for name in tensors if name.endswith("running_mean")]:  # left out by some exports
+            tensors.setdefault(name.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
         config = _config(tensors, arguments)
-    except (KeyError, IndexError, ValueError) as error:
-        raise ValueError(f"{checkpoint}: not a LAVT checkpoint ({error})") from error
+        network = LAVT(config)
+        load_strictly(network, tensors, str(checkpoint))
     assert PRESET.encoders is not None
     words = load_tokenizer(find_tokenizer(PRESET.encoders.bert, tokenizer))
-    network = LAVT(config)
-    load_strictly(network, tensors, str(checkpoint))
     training = {"source": f"converted from {checkpoint.name}", "loss": ["cross_entropy"]}
     save_model(Model(out.name, "lavt", network, PRESET.input, words, training), out)
     return {"parameters": count_parameters(network), "depths": config.swin.depths, "fusion_heads": config.fusion_heads}

@@ -23,6 +23,7 @@ from refseg.weights.convert.published import (
     count,
     fusion_heads,
     read_checkpoint,
+    reading,
     renamed,
     swin_of,
 )
@@ -84,15 +85,13 @@ def convert_lgformer(checkpoint: Path, out: Path, tokenizer: Path | None = None)
         ValueError: The file is no such checkpoint; the message names what does not fit.
     """
     model, arguments = read_checkpoint(checkpoint, "LGFormer")
-    tensors = renamed(model, RULES, str(checkpoint), "LGFormer")
-    try:
+    with reading(checkpoint, "LGFormer"):
+        tensors = renamed(model, RULES, str(checkpoint), "LGFormer")
         config, size = _config(tensors, arguments), _input(arguments)
-    except (KeyError, IndexError, ValueError) as error:
-        raise ValueError(f"{checkpoint}: not an LGFormer checkpoint ({error})") from error
+        network = LGFormer(config)
+        load_strictly(network, tensors, str(checkpoint))
     assert PRESET.encoders is not None
     words = load_tokenizer(find_tokenizer(PRESET.encoders.bert, tokenizer))
-    network = LGFormer(config)
-    load_strictly(network, tensors, str(checkpoint))
     training = {"source": f"converted from {checkpoint.name}", "loss": ["pixel_text"]}
     save_model(Model(out.name, "lgformer", network, size, words, training), out)
     return {"parameters": count_parameters(network), "depths": config.swin.depths, "fusion_heads": config.fusion_heads}

@@ -11,7 +11,8 @@ import argparse
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from refseg.encoders.bert import BertConfig
 from refseg.encoders.swin import SwinConfig
+from refseg.files import first_line
 
 Rules = Sequence[tuple[str, str]]  # their names, as regular expressions, and ours; `{}` stands for what was captured
 
@@ -77,6 +79,21 @@ def read_checkpoint(checkpoint: Path, method: str) -> tuple[dict[str, Tensor], A
     return found, content.get("args")
 
 
+@contextmanager
+def reading(checkpoint: Path, method: str) -> Iterator[None]:
+    """What its tensors, whose shapes may be any, make go wrong says that this is no such checkpoint.
+
+    Raises:
+        ValueError: Names the file.
+    """
+    try:
+        yield
+    except Exception as error:  # torch refuses impossible shapes in many ways
+        if isinstance(error, ValueError) and str(error).startswith(str(checkpoint)):
+            raise
+        raise ValueError(f"{checkpoint}: not a checkpoint of {method} ({first_line(error)})") from error
+
+
 def renamed(model: Mapping[str, Tensor], rules: Rules, source: str, method: str) -> dict[str, Tensor]:
     """Every tensor under our name. Queries, keys and values of Swin, which lie on top of each other, are divided.
 
@@ -96,6 +113,8 @@ def renamed(model: Mapping[str, Tensor], rules: Rules, source: str, method: str)
             continue
         if qkv := re.fullmatch(r"backbone\.layers\.(\d)\.blocks\.(\d+)\.attn\.qkv\.(weight|bias)", name):
             stage, block, kind = qkv.groups()
+            if not tensor.dim() or len(tensor) % 3:
+                raise ValueError(f"{source}: {name} has the shape {tuple(tensor.shape)}; three parts are accepted")
             for part, chunk in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
                 found[BLOCK.format(stage, block) + f"attention.self.{part}.{kind}"] = chunk
             continue
