@@ -24,7 +24,7 @@ from fuzz.mutate import Mutator
 from refseg.data.formats.images import read_image
 from refseg.data.formats.mask_pictures import read_mask
 from refseg.data.sets import open_data, open_splits
-from refseg.methods import METHODS
+from refseg.methods import build_network
 from refseg.predictor import Predictor
 from refseg.presets import get_preset
 from refseg.protocols import ORIGINAL, find_protocol
@@ -253,6 +253,6 @@ def _settings() -> Reader:
     def read(content: bytes) -> None:
         changed = with_settings(preset, [content.decode("utf-8", "replace")])
         with torch.device("meta"):
-            METHODS[changed.method][0](changed.model)
+            build_network(changed.method, changed.model, changed.name)
 
     return Reader("--set", [text.encode() for text in texts], read, ("--set", "model", "preset", "width", "heads"), ())

@@ -394,7 +394,7 @@ def test_impossible_switches_are_refused():
         ({"num_queries": 0}, "num_queries 0: a whole number from 1"),
         ({"dec_layers": 0}, "dec_layers 0"),
         ({"fusion_stages": (1, 2)}, r"fusion_stages \(1, 2\): some of 1, 2 and 3, and 4"),
-        ({"swin.depths": (2, 2)}, "a Swin of 2 stages: 4 are needed"),
+        ({"swin.depths": (2, 2), "swin.heads": (2, 2)}, "a Swin of 2 stages: 4 are needed"),
     ):
         with pytest.raises(ValueError, match=message):
             override(config, changes)

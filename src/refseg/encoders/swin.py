@@ -44,6 +44,16 @@ class SwinConfig(Checked):
     mlp_ratio: float
     drop_path: float
 
+    def __post_init__(self) -> None:
+        """Refuses what cannot be built.
+
+        Raises:
+            ValueError: Depths and heads are not of equally many stages.
+        """
+        super().__post_init__()
+        if len(self.depths) != len(self.heads):
+            raise ValueError(f"SwinConfig: depths {self.depths} with heads {self.heads}: one of each stage is accepted")
+
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of each stage."""

@@ -55,6 +55,16 @@ class PixelDecoderConfig(Checked):
     l2va_ffn_width: int
     max_tokens: int
 
+    def __post_init__(self) -> None:
+        """Refuses what cannot be built.
+
+        Raises:
+            ValueError: The width is no multiple of the heads.
+        """
+        super().__post_init__()
+        if self.width % self.heads:
+            raise ValueError(f"PixelDecoderConfig: width {self.width} with {self.heads} heads: a multiple is accepted")
+
 
 @dataclass(frozen=True)
 class DecodedPixels:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from refseg.methods import METHODS, Segmenter
+from refseg.methods import Segmenter, build_network
 from refseg.presets.base import Preset
 from refseg.training.recompute import BLOCKS, recompute_blocks
 from refseg.training.step import Precision, Trainee
@@ -73,7 +73,7 @@ class StepMemory:
 def network_without_values(preset: Preset) -> Segmenter:
     """The preset's network on torch's meta device: parameters with names and shapes, and no memory."""
     with torch.device("meta"), _NumbersAreReal():
-        return METHODS[preset.method][0](preset.model)
+        return build_network(preset.method, preset.model, preset.name)
 
 
 def step_memory(

@@ -14,7 +14,7 @@ from refseg.encoders.clip import ClipResNet
 from refseg.encoders.clip_resnet import positions_for
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.fields import as_record, parse_json, read_text
-from refseg.methods import METHODS
+from refseg.methods import build_network
 from refseg.presets.base import Preset, compact_tokenizer, with_vocabulary
 from refseg.weights.folders import PACKAGED
 from refseg.weights.pretrained import (
@@ -150,25 +150,24 @@ def build(preset: Preset, encoders: Path | None = None, texts: Sequence[str] = (
     Raises:
         ValueError: A checkpoint is missing or does not fit.
     """
-    kind: Any = METHODS[preset.method][0]
     found = preset.encoders
     if found is None or found.packaged:
         folders = [find_pretrained(name, encoders) for name in _names(preset, encoders)]
         tokenizer = compact_tokenizer(preset, texts)
-        network = kind(with_vocabulary(preset, tokenizer).model)
+        network: Any = build_network(preset.method, with_vocabulary(preset, tokenizer).model, preset.name)
         for folder in folders:
             load_pretrained(network, tokenizer, folder)
     elif found.clip:  # whatever is missing is found before the network is built
         clip = find_clip(found.clip, encoders)
         tokenizer = load_tokenizer(find_clip_tokenizer(found, clip, encoders))
-        network = kind(preset.model)
+        network = build_network(preset.method, preset.model, preset.name)
         load_clip_text(network.text_encoder, clip)
         load_image_tower = load_clip_resnet if isinstance(network.encoder, ClipResNet) else load_clip_vit
         load_image_tower(network.encoder, clip)
     else:
         swin, bert = (find_encoder(hub_id, encoders) for hub_id in (found.swin, found.bert))
         tokenizer = load_tokenizer(bert)
-        network = kind(preset.model)
+        network = build_network(preset.method, preset.model, preset.name)
         load_swin(network.encoder.swin, swin)
         load_bert(network.text_encoder.model, bert, getattr(network, "pooler", None))
     return Model(preset.name, preset.method, network, preset.input, tokenizer, {})
@@ -186,8 +185,7 @@ def bare(preset: Preset, tokenizer: Tokenizer) -> Model:
     Raises:
         ValueError: The tokenizer does not fit.
     """
-    kind: Any = METHODS[preset.method][0]
-    network = kind(with_vocabulary(preset, tokenizer).model)
+    network = build_network(preset.method, with_vocabulary(preset, tokenizer).model, preset.name)
     return Model(preset.name, preset.method, network, preset.input, tokenizer, {})
 
 

@@ -27,7 +27,7 @@ from refseg.data.transforms import InputConfig
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.fields import as_record, parse_json, read_text
 from refseg.files import first_line, flush_folder, hash_of, write_beside, write_text_beside
-from refseg.methods import METHODS, Segmenter
+from refseg.methods import METHODS, Segmenter, build_network
 from refseg.weights.folders import find_model
 from refseg.weights.versions import FORMAT, check_format, upgraded_config, upgraded_tensors
 
@@ -245,8 +245,8 @@ def load_model(name: str | Path) -> Model:
     header = upgraded_tensors(version, method, read_header(weights))
     try:
         compare_with_header(partial(kind, built), header, str(weights))
-        network = kind(built)
-    except Exception as error:  # torch refuses impossible widths in many ways
+        network = build_network(method, built, "model")
+    except Exception as error:
         raise ValueError(f"{config_file}: not the config of these weights ({first_line(error)})") from error
     if "tokenizer_sha256" in config:  # the first models did not store it
         check_hash(folder / "tokenizer.json", config["tokenizer_sha256"])
