@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 import refseg
-from refseg.predictor import Predictor, make_prediction
+from refseg.answers import make_prediction
+from refseg.predictor import Predictor
 from tiny import tiny_model
 
 

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, overload
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from refseg.data.expressions import check_expression
-from refseg.data.formats.images import read_image
+from refseg.answers import AT_ONCE, About, Answer, Answerer, answer_of, make_prediction
+from refseg.data.shapes import SETS
 from refseg.data.transforms import image_to_pixels, logits_to_image
-from refseg.prediction import Prediction, mean_probability
+from refseg.device import pick_device
+from refseg.hub_models import find_hub_model
+from refseg.hub_models.load import load_hub_model
+from refseg.prediction import Prediction
+from refseg.protocols import Protocol
 from refseg.types import Output
 from refseg.weights.folders import DEFAULT_MODEL
 from refseg.weights.store import Model, load_model
 
-AT_ONCE = 64  # expressions in one pass of the network
-ImageLike = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 
-
-class Predictor:
+class Predictor(Answerer):
     """Answers expressions about images with one model.
 
     Several expressions about one image are answered together, and the image is encoded once.
@@ -46,93 +45,47 @@ class Predictor:
         about = f"method={self.model.method!r}, input={height}x{width}, device={str(self.device)!r}"
         return f"Predictor({self.model.name!r}, {about})"
 
+    @property
+    def about(self) -> About:
+        """What is said of the model beside its answers."""
+        model = self.model
+        drawn = set(str(model.training.get("data", "")).split(" + ")) <= set(SETS)
+        words = model.tokenizer.vocabulary if drawn else None
+        return About(model.name, model.sha256, model.identity, model.training, model.input, words)
+
     @classmethod
-    def from_pretrained(cls, name: str | Path = DEFAULT_MODEL, device: str | torch.device | None = None) -> Predictor:
-        """Loads a packaged model, a model folder, or `user/name` from the Hugging Face hub.
+    def from_pretrained(cls, name: str | Path = DEFAULT_MODEL, device: str | torch.device | None = None) -> Answerer:
+        """Loads a packaged model, a model folder, or one from the Hugging Face hub, and returns what answers with it.
+
+        Args:
+            name: A packaged name, the folder of a model or run, `user/name` on the hub, or one of
+                `refseg.hub_models.CATALOGUE`, as `florence-2-base`.
+            device: CUDA where there is one by default.
+
+        Returns:
+            A `Predictor`, or what fits a model of another kind.
 
         Raises:
             ValueError: There is no such model, or it is damaged.
         """
-        return cls(load_model(name), device)
+        found = find_hub_model(name)
+        model = load_model(name) if found is None else load_hub_model(found, pick_device(device))
+        return cls(model, device) if isinstance(model, Model) else model
 
-    @overload
-    def __call__(self, image: ImageLike, expression: str, *, details: bool = False) -> Prediction: ...
-
-    @overload
-    def __call__(
-        self, image: ImageLike, expression: list[str] | tuple[str, ...], *, details: bool = False
-    ) -> list[Prediction]: ...
-
-    def __call__(
-        self, image: ImageLike, expression: str | list[str] | tuple[str, ...], *, details: bool = False
-    ) -> Prediction | list[Prediction]:
-        """Segments what each expression refers to.
-
-        Args:
-            image: A path, the bytes of a file, an open file, a PIL image, or an array (H, W, 3) uint8 in RGB; other
-                modes are converted.
-            expression: One expression, or a list of them.
-            details: Also return the method's maps (`Prediction.details`, arrays at network resolution).
-
-        Returns:
-            One prediction, or one per expression of a list.
-
-        Raises:
-            ValueError: The image cannot be read, or an expression is empty.
-        """
-        pixels = read_image(image)
-        expressions = list(expression) if isinstance(expression, list | tuple) else [expression]
-        for text in expressions:
-            check_expression(text)
-        if not expressions:
-            return []
-        self._warn_of_cut(expressions)
-        shown, logits = self.answer([pixels], [expressions], details)
-        found = [
-            make_prediction(text, logits[0][i], {k: v[i].float().cpu().numpy() for k, v in shown.items()}, pixels)
-            for i, text in enumerate(expressions)
-        ]
-        return found[0] if isinstance(expression, str) else found
-
-    def batch(
-        self, images: Sequence[ImageLike], expressions: Sequence[str | Sequence[str]], images_at_once: int = 8
+    def predict(
+        self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
     ) -> list[list[Prediction]]:
-        """Segments what expressions refer to in several images, some of which go through the network together.
-
-        Args:
-            images: N images, as for a single call.
-            expressions: For each of them an expression, or several.
-            images_at_once: How many images the network sees in one pass; fewer need less memory.
-
-        Returns:
-            N lists with a prediction per expression of the image.
-
-        Raises:
-            ValueError: There are not as many of both, an image cannot be read, or an expression is empty.
-        """
-        images = list(images)
-        if isinstance(expressions, str) or len(images) != len(expressions):
-            given = "one expression" if isinstance(expressions, str) else f"expressions for {len(expressions)}"
-            raise ValueError(f"{len(images)} images and {given}: for every image an expression, or a list of them, is "
-                             "accepted")  # fmt: skip
-        if type(images_at_once) is not int or images_at_once < 1:
-            raise ValueError(f"{images_at_once} images at once: 1 or more is accepted")
-        for texts in expressions:
-            if not isinstance(texts, Sequence):
-                raise ValueError(f"expressions {texts!r}: one expression, or a list of them, is accepted for an image")
-        asked = [[texts] if isinstance(texts, str) else list(texts) for texts in expressions]
-        for text in (text for texts in asked for text in texts):
-            check_expression(text)
-        self._warn_of_cut([text for texts in asked for text in texts])
-        found: list[list[Prediction]] = [[] for _ in images]
-        wanted = [number for number, texts in enumerate(asked) if texts]
-        for first in range(0, len(wanted), images_at_once):
-            numbers = wanted[first : first + images_at_once]
-            pixels = [read_image(images[number]) for number in numbers]
-            _, logits = self.answer(pixels, [asked[number] for number in numbers])
-            for number, image, maps in zip(numbers, pixels, logits, strict=True):
-                pairs = zip(asked[number], maps, strict=True)
-                found[number] = [make_prediction(text, each, image=image) for text, each in pairs]
+        """As `Answerer.predict`; every image is encoded once."""
+        self._warn_of_cut([text for texts in expressions for text in texts])
+        shown, logits = self.answer(images, expressions, details)
+        found: list[list[Prediction]] = []
+        number = 0
+        for image, texts, own in zip(images, expressions, logits, strict=True):
+            found.append([])
+            for text, each in zip(texts, own, strict=True):
+                extra = {name: maps[number].float().cpu().numpy() for name, maps in shown.items()}
+                found[-1].append(make_prediction(text, each, extra, image))
+                number += 1
         return found
 
     def _warn_of_cut(self, expressions: list[str]) -> None:
@@ -140,7 +93,7 @@ class Predictor:
         for row in self.model.tokenizer(expressions, limit).cut if expressions else ():
             start = expressions[row] if len(expressions[row]) <= 60 else expressions[row][:57] + "..."
             message = f"expression {start!r} is longer than the {limit} tokens this model reads: cut"
-            warnings.warn(message, stacklevel=3)
+            warnings.warn(message, stacklevel=4)
 
     def answer(
         self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
@@ -158,6 +111,21 @@ class Predictor:
         shown, logits = self.network_logits(images, expressions, details)
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         return shown, [logits_to_image(x, size, self.model.input) for x, size in zip(logits, sizes, strict=True)]
+
+    def check_protocol(self, protocol: Protocol) -> None:
+        """Every protocol can be made of log-odds at network size."""
+
+    def answers(
+        self,
+        images: Sequence[np.ndarray],
+        expressions: Sequence[Sequence[str]],
+        protocol: Protocol,
+        at_once: int = AT_ONCE,
+    ) -> Iterator[Answer]:
+        """The same as masks of a protocol, one image after another; see `refseg.answers.Answerer`."""
+        _, maps = self.network_logits(images, expressions, at_once=at_once)
+        for image, logits in zip(images, maps, strict=True):
+            yield answer_of(logits, (image.shape[0], image.shape[1]), self.model.input, protocol)
 
     @torch.inference_mode()
     def network_logits(
@@ -190,26 +158,3 @@ class Predictor:
             shown.append(output.details)
         every = {name: torch.cat([some[name] for some in shown]) for name in shown[0]}
         return every, list(torch.cat(logits).split([len(texts) for texts in expressions]))
-
-
-def pick_device(name: str | torch.device | None) -> torch.device:
-    """The device of that name, or CUDA where there is one, else the CPU.
-
-    Raises:
-        ValueError: There is no such device.
-    """
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        raise ValueError(f"device {str(name)!r}: not available; cpu, cuda, cuda:N or mps is accepted") from error
-    return device
-
-
-def make_prediction(
-    text: str, logits: Tensor, details: dict[str, np.ndarray] | None = None, image: np.ndarray | None = None
-) -> Prediction:
-    """(H, W) log-odds to a prediction with threshold 0.5."""
-    values = logits.float().cpu().numpy()
-    mask = values > 0
-    return Prediction(text, mask, mean_probability(values, mask), values, details or {}, image)

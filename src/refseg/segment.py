@@ -20,7 +20,7 @@ from refseg.ledger import Key, Ledger, files_of
 from refseg.prediction import Prediction
 
 if TYPE_CHECKING:
-    from refseg.predictor import Predictor
+    from refseg.answers import Answerer
 
 
 OWN = re.compile(r".+\.\d+\.(mask|overlay)\.png")  # what this command writes
@@ -172,7 +172,7 @@ def folder_tasks(folder: Path, expressions: tuple[str, ...]) -> list[Task]:
 
 
 def segment_list(
-    predictor: Predictor,
+    predictor: Answerer,
     tasks: list[Task],
     out: Path,
     how: Writing = Writing(),
@@ -192,7 +192,7 @@ def segment_list(
     Yields:
         What became of each task.
     """
-    ledger = Ledger(out, predictor.model.identity, how.threshold, how.overlays, overwrite)
+    ledger = Ledger(out, predictor.about.identity, how.threshold, how.overlays, overwrite)
     for task in tasks:
         if task.problem:
             yield Done([], task.problem)
@@ -203,7 +203,7 @@ def segment_list(
             yield Done([], f"line {task.line}: {error}")
 
 
-def _segment(predictor: Predictor, task: Task, ledger: Ledger, how: Writing, again: bool) -> Done:
+def _segment(predictor: Answerer, task: Task, ledger: Ledger, how: Writing, again: bool) -> Done:
     """Answers the expressions of an image that were not answered before.
 
     Raises:

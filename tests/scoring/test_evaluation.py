@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refseg.answers import About, answer_of
 from refseg.data.formats.entries import Entry
 from refseg.data.index import IndexedSamples
 from refseg.data.questions import Question, ask, asked_of, batches
@@ -16,7 +17,7 @@ from refseg.data.shapes import RefShapes
 from refseg.data.transforms import InputConfig, logits_to_image, logits_to_masks
 from refseg.predictor import Predictor
 from refseg.protocols import LAVT, ORIGINAL
-from refseg.scoring.evaluation import answer_of, evaluate, judge, words_of
+from refseg.scoring.evaluation import evaluate, judge, words_of
 from refseg.scoring.guessers import evaluate_baselines
 from refseg.scoring.metrics import Scores
 from refseg.types import Expression, Reference, Sample
@@ -27,7 +28,7 @@ class Oracle:
     """Looks up the right mask of whatever it is asked; used to check the loop, not a model."""
 
     def __init__(self, data):
-        self.model = type("Model", (), {"input": InputConfig((32, 32), (0.0,) * 3, (1.0,) * 3, 20)})
+        self.about = About("oracle", "", "", {}, InputConfig((32, 32), (0.0,) * 3, (1.0,) * 3, 20), None)
         self.known = {}
         for i in range(len(data)):
             sample = data[i]
@@ -35,14 +36,16 @@ class Oracle:
                 self.known[sample.image.tobytes(), expression.text] = sample.mask(n)
         self.batches = []
 
-    def network_logits(self, images, expressions, at_once):
+    def check_protocol(self, protocol):
+        pass
+
+    def answers(self, images, expressions, protocol, at_once):
         self.batches.append(len(images))
-        empty = [np.zeros(image.shape[:2], bool) for image in images]
-        return {}, [
-            torch.from_numpy(np.stack([self.known.get((image.tobytes(), t), none) for t in texts])).float()[:, None]
-            - 0.5
-            for image, texts, none in zip(images, expressions, empty, strict=True)
-        ]
+        for image, texts in zip(images, expressions, strict=True):
+            none = np.zeros(image.shape[:2], bool)
+            masks = np.stack([self.known.get((image.tobytes(), text), none) for text in texts])
+            logits = torch.from_numpy(masks).float()[:, None] - 0.5
+            yield answer_of(logits, image.shape[:2], self.about.input, protocol)
 
 
 @pytest.fixture
@@ -222,18 +225,16 @@ def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not():
     whole, _ = evaluate(PREDICTOR, DATA, 12, images_per_batch=4, keep=lambda q, a: answers.update({q.index: a}))
     seen, sizes = [], []
 
-    class Watched:
-        model = PREDICTOR.model
-
-        def network_logits(self, images, texts, at_once):
+    class Watched(Predictor):
+        def network_logits(self, images, *others, **named):
             sizes.append(len(images))
-            return PREDICTOR.network_logits(images, texts, at_once=at_once)
+            return super().network_logits(images, *others, **named)
 
     def known(question):
         return list(answers[question.index].masks) if question.index == 1 else None
 
     again, _ = evaluate(
-        Watched(), DATA, 12, images_per_batch=4, known=known, keep=lambda q, a: seen.append((q.index, a))
+        Watched(PREDICTOR.model), DATA, 12, images_per_batch=4, known=known, keep=lambda q, a: seen.append((q.index, a))
     )
     assert record(again) == record(whole) and sizes[0] == 4 and 1 not in [index for index, _ in seen]
     assert all(torch.equal(answer.logits, answers[index].logits) for index, answer in seen)
@@ -245,10 +246,8 @@ def test_large_images_are_answered_expression_by_expression(monkeypatch):
     whole = answer_of(logits, (40, 50), config, ORIGINAL)
     sizes = []
     plain = logits_to_masks
-    monkeypatch.setattr("refseg.scoring.evaluation.FLOATS", 40 * 50 * 2)
-    monkeypatch.setattr(
-        "refseg.scoring.evaluation.logits_to_masks", lambda x, *rest: sizes.append(len(x)) or plain(x, *rest)
-    )
+    monkeypatch.setattr("refseg.answers.FLOATS", 40 * 50 * 2)
+    monkeypatch.setattr("refseg.answers.logits_to_masks", lambda x, *rest: sizes.append(len(x)) or plain(x, *rest))
     parts = answer_of(logits, (40, 50), config, ORIGINAL)
     assert sizes == [2, 2, 2, 1]
     assert np.array_equal(parts.masks, whole.masks) and parts.scores == pytest.approx(whole.scores)

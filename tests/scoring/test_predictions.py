@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ball import OUTLINE, ball, own_data
+from refseg.answers import Answer
 from refseg.data.checks.identity import DataIdentity
 from refseg.data.formats.rle import decode_rle, encode_rle
 from refseg.data.questions import Question
@@ -17,7 +18,7 @@ from refseg.data.transforms import InputConfig, logits_to_masks
 from refseg.data.verify import without_bad
 from refseg.predictor import Predictor
 from refseg.protocols import CRIS, GRES, LAVT, LISA, ORIGINAL, PROTOCOLS, Protocol
-from refseg.scoring.evaluation import Answer, evaluate
+from refseg.scoring.evaluation import evaluate
 from refseg.scoring.predictions import PredictionFile, PredictionWriter, make_header, score_predictions
 from refseg.scoring.saved_scores import SavedScores, decode_logits, encode_logits, rounding_of, score_saved
 from tiny import tiny_model

@@ -114,7 +114,7 @@ def test_missing_files_and_unknown_names_are_refused(folder, tmp_path):
 def test_hub_names_go_to_the_hub(monkeypatch, tmp_path):
     asked = []
 
-    def answer(repository, allow_patterns):
+    def answer(repository, allow_patterns, revision):
         asked.append((repository, tuple(allow_patterns)))
         if repository == "some/absent":
             raise OSError("401 Client Error\nsecond line")

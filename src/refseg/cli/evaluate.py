@@ -72,6 +72,7 @@ def evaluate(
     from refseg.data.questions import images_asked
     from refseg.data.sets import open_data
     from refseg.data.verify import without_bad
+    from refseg.hub_models.find import find_hub_model
     from refseg.protocols import find_protocol
     from refseg.weights.folders import find_model
 
@@ -100,7 +101,7 @@ def evaluate(
             raise ValueError(f"{data} {split}: nothing is left of it that can be used")
     if getattr(samples, "endless", False) and limit is None and predictions is None:
         raise ValueError(f"split {split!r}: endless; give --limit, or one of val, testA, testB")
-    if model is not None:
+    if model is not None and find_hub_model(model) is None:
         find_model(model)
     from refseg.scoring.report import Origin
     from refseg.scoring.runs import evaluation_report, evaluation_table, predictions_report
@@ -115,7 +116,7 @@ def evaluate(
     else:
         assert model is not None
         predictor = load_predictor(model, device)
-        known = predictor.model.training
+        known = predictor.about.training
         origin = Origin(model, data, split, words, limit, "model", known, command, seed, reading.told, left)
         asked: Any = words
         with ProgressBar("evaluating", images_asked(samples, limit, asked), hidden=hide) as bar:

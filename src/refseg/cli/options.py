@@ -74,9 +74,11 @@ def load_predictor(model: str, device: str | None) -> Any:
     Raises:
         ValueError: There is no such model or device, or the model is damaged.
     """
+    from refseg.hub_models.find import find_hub_model
     from refseg.weights.folders import find_model
 
-    find_model(model)
+    if find_hub_model(model) is None:
+        find_model(model)
     from refseg.predictor import Predictor
 
     return Predictor.from_pretrained(model, device)

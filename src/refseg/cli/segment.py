@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refseg.cli.options import DeviceOption, JsonOption, ModelOption, complain, load_predictor
+from refseg.hub_models.catalogue import PHOTO_MODEL
 
 if TYPE_CHECKING:
+    from refseg.answers import About
     from refseg.segment import Task
-    from refseg.weights.store import Model
 
 
 def segment(
@@ -96,7 +97,7 @@ def _segment_all(
     from refseg.segment import segment_list
 
     predictor = load_predictor(model, device)
-    _warn_of_unread(predictor.model, [text for task in tasks for text in task.expressions])
+    _warn_of_unread(predictor.about, [text for task in tasks for text in task.expressions])
     prepare_folder(out)
     results: list[dict[str, Any]] = []
     problems = 0
@@ -116,18 +117,15 @@ def _segment_all(
         raise typer.Exit(2)
 
 
-def _warn_of_unread(model: Model, texts: list[str]) -> None:
-    """Says which words a model that learned from drawn shapes alone has never read, and where photos are known."""
-    from refseg.data.shapes import SETS
-
-    if not set(str(model.training.get("data", "")).split(" + ")) <= set(SETS):
+def _warn_of_unread(about: About, texts: list[str]) -> None:
+    """Says which words a model that learned from drawn shapes alone has never read, and the way to one of photos."""
+    if about.words is None:
         return
-    known = model.tokenizer.vocabulary
     words = dict.fromkeys(word for text in texts for word in re.findall(r"[^\W_]+", text.lower()))
-    if unread := [word for word in words if word not in known]:
+    if unread := [word for word in words if word not in about.words]:
         some = ", ".join(unread[:10]) + (f" and {len(unread) - 10} more" if len(unread) > 10 else "")
-        complain(f"warning: never read: {some}; {model.name} knows drawn shapes only. Of photos a model knows that was "
-                 "trained on them: `refseg convert lgformer`, `refseg convert lavt`, or `refseg train`")  # fmt: skip
+        complain(f"warning: never read: {some}; {about.name} knows drawn shapes only. With a connection "
+                 f"`--model {PHOTO_MODEL}` knows photos; `refseg models` lists others")  # fmt: skip
 
 
 def _print_segments(results: list[dict[str, Any]]) -> None:

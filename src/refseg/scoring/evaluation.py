@@ -4,42 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from torch import Tensor
 
+from refseg.answers import AT_ONCE, Answer, Answerer
 from refseg.data.questions import WHOLE, Question, Shard, Words, batches
-from refseg.data.transforms import InputConfig, logits_to_masks, target_of
+from refseg.data.transforms import InputConfig, target_of
 from refseg.fields import split_words
 from refseg.heap import give_memory_back
-from refseg.predictor import AT_ONCE, Predictor
 from refseg.protocols import ORIGINAL
 from refseg.protocols import Protocol as ScoringProtocol
 from refseg.scoring.metrics import Scored, Scores, count_pixels
 from refseg.types import Expression, Reference, Samples
 
 IMAGES_PER_BATCH = 16
-FLOATS = 2**23  # numbers of one full-size map, or of several small ones: 32 MiB
 TRIM_EVERY = 32  # images; takes 4 % of the time of a compact model
 DOUBTFUL = 0.51  # IoU up to which it matters what else a mask could mean; every protocol draws the line at 0.5
 TWICE = 0.5  # IoU of two annotations of one object
 INSIDE = 0.9  # share of the smaller of two masks that makes it a part of the larger
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a model says to the T expressions of a question.
-
-    Attributes:
-        masks: (T, H, W) bool at the size of the protocol.
-        scores: T mean foreground probabilities over the masks; 0 for an empty one.
-        logits: (T, 1, h, w) log-odds as the network gave them.
-    """
-
-    masks: np.ndarray
-    scores: list[float]
-    logits: Tensor
 
 
 def judge(
@@ -132,7 +115,7 @@ def _apart(one: Reference, one_mask: np.ndarray, other: Reference, other_mask: n
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: Answerer,
     data: Samples,
     limit: int | None = None,
     words: Words = "true",
@@ -167,7 +150,8 @@ def evaluate(
     Returns:
         The scores, and what it took: `images`, `expressions`, `seconds`, and `rate` in expressions per second.
     """
-    config = predictor.model.input
+    predictor.check_protocol(protocol)
+    config = predictor.about.input
 
     def answers(batch: list[Question]) -> Iterator[Sequence[np.ndarray]]:
         before = [known(question) if known is not None else None for question in batch]
@@ -175,12 +159,11 @@ def evaluate(
             yield from (masks for masks in before if masks is not None)
             return
         images, texts = [question.sample.image for question in batch], [question.texts for question in batch]
-        _, maps = predictor.network_logits(images, texts, at_once=at_once)
-        for question, logits, masks in zip(batch, maps, before, strict=True):
+        found = predictor.answers(images, texts, protocol, at_once)
+        for question, answer, masks in zip(batch, found, before, strict=True):
             if masks is not None:
                 yield masks
                 continue
-            answer = answer_of(logits, question.size, config, protocol)
             if keep is not None:
                 keep(question, answer)
             yield list(answer.masks)
@@ -225,22 +208,6 @@ def score_answers(
 def took(images: int, expressions: int, seconds: float) -> dict[str, float]:
     """What an evaluation took, with its `rate` in expressions per second."""
     return {"images": images, "expressions": expressions, "seconds": seconds, "rate": expressions / max(seconds, 1e-9)}
-
-
-def answer_of(logits: Tensor, own: tuple[int, int], config: InputConfig, protocol: ScoringProtocol) -> Answer:
-    """(T, 1, h, w) log-odds of an image of `own` size (H, W) as masks of a protocol.
-
-    Maps of full size are made of a few expressions at a time: as floats they take four times the masks, and several of
-    them are needed for each.
-    """
-    height, width = config.size if protocol.resolution == "network" else own
-    masks, scores = [], []
-    for part in logits.split(max(1, FLOATS // (height * width))):
-        found, probabilities = logits_to_masks(part, own, config, protocol)
-        inside = (probabilities * found).flatten(1).sum(1) / found.flatten(1).sum(1).clamp(min=1)  # (T,)
-        masks.append(found.cpu().numpy())
-        scores += inside.tolist()
-    return Answer(np.concatenate(masks), scores, logits)
 
 
 def target_mask(mask: np.ndarray, config: InputConfig | None, protocol: ScoringProtocol) -> np.ndarray:

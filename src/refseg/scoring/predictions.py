@@ -17,15 +17,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from refseg.answers import Answer, Answerer
 from refseg.data.checks.identity import DataIdentity
 from refseg.data.formats.rle import decode_rle, encode_rle
 from refseg.data.questions import Question, batches
 from refseg.data.transforms import InputConfig
 from refseg.fields import parse_json, shown
 from refseg.files import write_beside, writing
-from refseg.predictor import Predictor
 from refseg.protocols import MASK_FIELDS, Protocol
-from refseg.scoring.evaluation import Answer, score_answers
+from refseg.scoring.evaluation import score_answers
 from refseg.scoring.metrics import Scores
 from refseg.types import Samples
 
@@ -33,7 +33,7 @@ FORMAT = 1
 
 
 def make_header(
-    predictor: Predictor,
+    predictor: Answerer,
     model: str,
     data: DataIdentity,
     split: str,
@@ -43,20 +43,21 @@ def make_header(
     orientation: str = "fitting",
 ) -> dict[str, Any]:
     """The first line of a predictions file: everything that decides what follows."""
-    config = predictor.model.input
-    size: Any = "original" if protocol.resolution == "original" else list(config.size)
+    about = predictor.about
+    config = about.input
+    size: Any = "original" if config is None or protocol.resolution == "original" else list(config.size)
     return {
         "format": FORMAT,
         "model": model,
-        "sha256": predictor.model.sha256,
-        "identity": predictor.model.identity,
+        "sha256": about.sha256,
+        "identity": about.identity,
         **data.as_dict(),
         "split": split,
         "words": words,
         "limit": limit,
         "protocol": protocol.name,
         "size": size,
-        "fit": config.resize,
+        **({} if config is None else {"fit": config.resize}),
         **{name: getattr(protocol, name) for name in MASK_FIELDS},
         **({"orientation": orientation} if orientation == "stored" else {}),  # else photos are upright
     }
@@ -136,7 +137,7 @@ class PredictionWriter:
                 "sent_id": expression.sent_id,
                 "expression": text,
                 "rle": encode_rle(mask),
-                "score": round(score, 6),
+                "score": None if score is None else round(score, 6),
             })  # fmt: skip
 
     def finish(self) -> None:

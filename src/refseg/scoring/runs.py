@@ -13,14 +13,14 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
+from refseg.answers import AT_ONCE, Answer, Answerer
 from refseg.data.checks.identity import identify, same_data, stated_identity
 from refseg.data.questions import Question, asked_of
 from refseg.data.transforms import InputConfig
 from refseg.files import FolderLock, prepare_folder, write_text_beside
-from refseg.predictor import AT_ONCE, Predictor
 from refseg.protocols import STANDARD, Protocol
 from refseg.scoring.cases import draw_cases
-from refseg.scoring.evaluation import IMAGES_PER_BATCH, Answer, evaluate
+from refseg.scoring.evaluation import IMAGES_PER_BATCH, evaluate
 from refseg.scoring.guessers import can_be_guessed, evaluate_baselines
 from refseg.scoring.metrics import Scored, Scores
 from refseg.scoring.predictions import (
@@ -59,7 +59,7 @@ class _Evaluation:
 
 
 def evaluation_report(
-    predictor: Predictor,
+    predictor: Answerer,
     data: Samples,
     origin: Origin,
     protocol: Protocol,
@@ -85,13 +85,18 @@ def evaluation_report(
         overwrite: Take away what another evaluation left in `out`.
 
     Raises:
-        ValueError: `out` holds another evaluation.
+        ValueError: `out` holds another evaluation, or the model does not give what the protocol or saved scores need.
     """
+    predictor.check_protocol(protocol)
+    seen = predictor.about.input
+    if save_scores and seen is None:
+        raise ValueError(f"--save-scores: {predictor.about.name} gives no log-odds at a network's size; without it is "
+                         "accepted")  # fmt: skip
     words: Any = origin.words
     origin = replace(origin, identity=identify(origin.data, data))
     run = partial(evaluate, predictor, data, origin.limit, words, images_per_batch, progress, protocol, at_once=at_once)
     if out is None:
-        return _reported(_Evaluation(origin, *run(), predictor.model.input, None), data, None)
+        return _reported(_Evaluation(origin, *run(), seen, None), data, None)
     prepare_folder(out)
     with FolderLock(out):
         assert origin.identity is not None
@@ -103,7 +108,7 @@ def evaluation_report(
             _clear(out)
         _refuse_other(out / "predictions.jsonl", header)
         _refuse_report(out, origin, protocol)
-        saved = SavedScores(out / "scores", _scores_header(header, predictor.model.input)) if save_scores else None
+        saved = SavedScores(out / "scores", _scores_header(header, seen)) if save_scores and seen is not None else None
         writer = PredictionWriter(out / "predictions.jsonl", header)
 
         def known(question: Question) -> list[np.ndarray] | None:
@@ -119,7 +124,7 @@ def evaluation_report(
             writer.finish()
         finally:
             writer.close()
-        done = _Evaluation(origin, scores, took, predictor.model.input, PredictionFile(writer.path))
+        done = _Evaluation(origin, scores, took, seen, PredictionFile(writer.path))
         return _reported(done, data, out)
 
 

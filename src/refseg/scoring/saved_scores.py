@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from refseg.answers import Answer, answer_of
 from refseg.data.questions import Question, Words, batches
 from refseg.data.transforms import InputConfig
 from refseg.fields import as_count, as_record, parse_json, read_text, shown
 from refseg.files import first_line, write_beside, write_text_beside
 from refseg.protocols import Protocol
-from refseg.scoring.evaluation import Answer, answer_of, score_answers
+from refseg.scoring.evaluation import score_answers
 from refseg.scoring.metrics import Scores
 from refseg.scoring.predictions import asks_for_more
 from refseg.types import Samples
@@ -119,6 +120,7 @@ class SavedScores:
 
     def keep(self, question: Question, answer: Answer) -> None:
         """Writes the answer to a question."""
+        assert answer.logits is not None, "only a network's own log-odds are saved"
         codes, largest = encode_logits(answer.logits)
 
         def write(beside: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from refseg.predictor import pick_device
+from refseg.device import pick_device
 
 
 class Processes:

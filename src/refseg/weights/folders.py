@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 from refseg.files import first_line
@@ -71,15 +73,47 @@ def _in_folder(folder: Path) -> Path:
     return folder
 
 
-def from_hub(repository: str, patterns: list[str]) -> Path:
+def from_hub(repository: str, patterns: list[str], revision: str | None = None, gated: str = "") -> Path:
     """Downloads files of a repository on the Hugging Face hub and returns their folder.
 
+    Args:
+        repository: As `user/name`.
+        patterns: Names of the files, with `*` for anything.
+        revision: A commit, tag or branch; the main branch by default.
+        gated: Page where access is asked for, where it has to be.
+
     Raises:
-        ValueError: The hub does not answer or has no such repository.
+        ValueError: The hub does not answer, has no such repository or wants a token, or the disk is full; says which.
     """
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=patterns))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the hub's errors share no base class with those of its connection
-        raise ValueError(f"{repository}: cannot be read from the Hugging Face hub ({first_line(error)})") from error
+        raise ValueError(f"{repository}: cannot be read from the Hugging Face hub ({_why(error, gated)})") from error
+
+
+def _why(error: BaseException, gated: str) -> str:
+    """Why the hub gave nothing, and what helps."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    causes = list(_causes(error))
+    if any(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in causes):
+        return "the disk is full; HF_HOME=FOLDER keeps downloads elsewhere"
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        page = gated or "its page"
+        return f"access has to be asked for on {page}; then `hf auth login`, or HF_TOKEN, says who you are"
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+        return "there is no such repository, or it is private: `hf auth login`, or HF_TOKEN, says who you are"
+    if any(isinstance(cause, LocalEntryNotFoundError) for cause in causes):
+        asked = f"; access has to be asked for on {gated} first" if gated else ""
+        return ("HF_HUB_OFFLINE is set and it is not on this machine" if HF_HUB_OFFLINE
+                else "no connection, and it is not on this machine") + asked  # fmt: skip
+    return first_line(error)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
