@@ -52,8 +52,17 @@ class OwnSizeAnswerer(Answerer):
     def predict(
         self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
     ) -> list[list[Prediction]]:
-        """As `Answerer.predict`, image by image."""
-        return [self.ask(image, texts, details) for image, texts in zip(images, expressions, strict=True)]
+        """As `Answerer.predict`, image by image.
+
+        Raises:
+            ValueError: The model's files do not fit each other.
+        """
+        try:
+            return [self.ask(image, texts, details) for image, texts in zip(images, expressions, strict=True)]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a library raises for settings of another network
+            raise ValueError(f"{self.found.name}: cannot answer ({first_line(error)})") from error
 
     def check_protocol(self, protocol: Protocol) -> None:
         """Refuses what needs log-odds at a network's size, and a threshold where there are none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from refseg.answers import Answerer
+from refseg.files import first_line
 from refseg.hub_models.find import Found
 from refseg.weights.store import Model
 
@@ -22,6 +23,15 @@ def load_hub_model(found: Found, device: torch.device) -> Model | Answerer:
     Raises:
         ValueError: The files are damaged, or not of the family that their config says.
     """
+    try:
+        return _load(found, device)
+    except ValueError:
+        raise
+    except Exception as error:  # of whatever kind
+        raise ValueError(f"{found.name}: its files do not fit each other ({first_line(error)})") from error
+
+
+def _load(found: Found, device: torch.device) -> Model | Answerer:
     if found.family == "clipseg":
         from refseg.hub_models.clipseg import load_clipseg
 
