@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -85,3 +86,33 @@ def test_an_overlay_needs_an_image_of_the_same_size():
         prediction(image=None).overlay()
     with pytest.raises(ValueError, match=r"shape \(10, 8, 3\)"):
         prediction().overlay(np.zeros((10, 8, 3), np.uint8))
+
+
+def test_supervision_gets_what_its_detections_take(monkeypatch):
+    from types import ModuleType
+
+    made = []
+
+    class Detections:
+        def __init__(self, **given):
+            made.append(given)
+
+        @classmethod
+        def empty(cls):
+            return "none"
+
+    library = ModuleType("supervision")
+    library.Detections = Detections
+    monkeypatch.setitem(sys.modules, "supervision", library)
+    mask = np.zeros((6, 8), bool)
+    mask[2:4, 3:7] = True
+    Prediction("the dog", mask, 0.75, None).to_supervision()
+    (given,) = made
+    assert given["xyxy"].tolist() == [[3, 2, 7, 4]] and given["mask"].shape == (1, 6, 8) and given["mask"].dtype == bool
+    assert given["confidence"].tolist() == [0.75] and given["data"]["expression"].tolist() == ["the dog"]
+    Prediction("the dog", mask, None, None).to_supervision()
+    assert made[1]["confidence"] is None
+    assert Prediction("the dog", np.zeros((6, 8), bool), 0.0, None).to_supervision() == "none"
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(ImportError, match="pip install supervision"):
+        Prediction("the dog", mask, 0.5, None).to_supervision()

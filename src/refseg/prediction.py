@@ -134,6 +134,29 @@ class Prediction:
             "expression": self.expression,
         }
 
+    def to_supervision(self) -> Any:
+        """The answer as Roboflow supervision's `Detections`: one object, or none where the mask is empty.
+
+        `confidence` is the score, left out where the model gives none; `data` has the `expression`.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        try:
+            from supervision import Detections
+        except ImportError as error:
+            raise ImportError("to_supervision needs the library supervision; `pip install supervision`") from error
+        if self.box is None:
+            return Detections.empty()
+        x, y, width, height = self.box
+        return Detections(
+            xyxy=np.array([[x, y, x + width, y + height]], dtype=np.float32),
+            mask=self.mask[None],
+            confidence=None if self.score is None else np.array([self.score], dtype=np.float32),
+            class_id=np.zeros(1, dtype=int),
+            data={"expression": np.array([self.expression])},
+        )
+
     def _picture(self) -> Image.Image:
         from PIL import Image
 

@@ -325,6 +325,9 @@ def test_models_lists_weights_and_presets(refseg):
     assert presets["lgformer"]["scores"]["refcoco val oIoU"] == 74.69
     code, said, _ = refseg("models")
     assert code == 0 and "lgformer-shapes (default)" in said and "lgformer/query-learnable-10" in said
+    hub = {entry["name"]: entry for entry in report["hub"]}
+    assert hub["sam3"]["gated"] == "https://huggingface.co/facebook/sam3" and hub["clipseg"]["licence"] == "Apache 2.0"
+    assert "florence-2-base-ft" in said and "MIT" in said
 
 
 def test_version_and_help(refseg):

@@ -134,12 +134,20 @@ def check(
 @app.command()
 def export(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Name or folder of a data set, as for `refseg eval`.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder.")],
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="New or empty folder.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Write these answers instead of DATA: --predictions FILE OUT.json.")
+    ] = None,
     split: Annotated[
         list[str] | None, typer.Option(help="A split; may be given again. All that end by default.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many images of each split.")] = None,
-    layout: Annotated[str, typer.Option(help="jsonl, or refer with refs(BY).p's kin beside instances.json.")] = "jsonl",
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="jsonl, or refer with refs(BY).p's kin beside instances.json; of --predictions coco-results."
+        ),
+    ] = None,
     images: ImagesOption = None,
     overlap: OverlapOption = "union",
     mask_values: MaskValuesOption = None,
@@ -157,8 +165,15 @@ def export(
     from refseg.data.sets import open_splits
     from refseg.data.verify import without_bad
 
+    if predictions is not None:
+        _export_answers(predictions, Path(data), out, layout, overwrite, as_json)
+        return
+    layout = "jsonl" if layout is None else layout
     if layout not in ("jsonl", "refer"):
-        raise ValueError(f"--layout {layout!r}: unknown; accepted are jsonl, refer")
+        other = " of DATA; --predictions FILE has it" if layout == "coco-results" else ""
+        raise ValueError(f"--layout {layout!r}: unknown{other}; accepted are jsonl, refer")
+    if out is None:
+        raise ValueError(f"{data!r} alone: DATA and OUT are accepted, or --predictions FILE OUT.json")
     if name is not None and layout != "refer":
         raise ValueError(f"--name {name!r} with --layout {layout}: a set in this layout is called as its folder; "
                          "--layout refer is accepted")  # fmt: skip
@@ -180,6 +195,24 @@ def export(
         typer.echo(json.dumps({"data": wanted[0].name, "splits": splits_written, "layout": layout, "out": str(path)}))
         return
     typer.echo(f"{', '.join(part.split for part in wanted)} of {wanted[0].name} -> {path}")
+
+
+def _export_answers(
+    predictions: Path, target: Path, second: Path | None, layout: str | None, overwrite: bool, as_json: bool
+) -> None:
+    """Writes answers for the tools that people have."""
+    from refseg.scoring.coco_results import write_coco_results
+
+    if layout not in (None, "coco-results"):
+        raise ValueError(f"--layout {layout!r} with --predictions: coco-results is accepted")
+    if second is not None:
+        raise ValueError(f"{str(target)!r} and {str(second)!r} with --predictions: OUT.json alone is accepted")
+    written = write_coco_results(predictions, target, overwrite)
+    if as_json:
+        typer.echo(json.dumps({"predictions": str(predictions), "layout": "coco-results", "out": str(target),
+                               "expressions": written}))  # fmt: skip
+        return
+    typer.echo(f"{written} answers -> {target}")
 
 
 def _unseen(as_json: bool) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from refseg.cli.options import JsonOption
+from refseg.hub_models.catalogue import CATALOGUE
 from refseg.presets import preset_table
 from refseg.weights.folders import DEFAULT_MODEL, PACKAGED, packaged_models
 
@@ -22,9 +24,9 @@ def models(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the models whose weights ship with the package, and the presets that can be trained."""
+    """List the models whose weights ship with the package, open models of photos, and the presets that can be trained."""
     report = models_report(wanted or "")
-    if not report["packaged"] and not report["presets"]:
+    if not any(report.values()):
         raise ValueError(f"filter {wanted!r}: no model or preset has this in its name; `refseg models` lists them all")
     if as_json:
         typer.echo(json.dumps(report))
@@ -35,7 +37,7 @@ def models(
 
 
 def models_report(wanted: str = "") -> dict[str, Any]:
-    """Packaged models with how they were trained, and presets with their switches and the papers' scores.
+    """Packaged models with how they were trained, open models of the hub, and presets with the papers' scores.
 
     Args:
         wanted: Only names that have this in them, in upper or lower case.
@@ -58,6 +60,7 @@ def models_report(wanted: str = "") -> dict[str, Any]:
     listed = sorted(preset_table().values(), key=lambda entry: ("/" in entry["name"], _as_counted(entry["name"])))
     return {
         "packaged": [entry for entry in packaged if wanted.lower() in entry["name"]],
+        "hub": [asdict(model) for name, model in CATALOGUE.items() if wanted.lower() in name],
         "presets": [entry for entry in listed if wanted.lower() in entry["name"]],
     }
 
@@ -84,6 +87,15 @@ def models_table(report: dict[str, Any]) -> list[Table]:
             name, entry["method"], training["data"], str(training["steps"]), loss,
             f"{miou:.1f} ({training['val']['expressions']})",
         )  # fmt: skip
+    hub = Table(title="open models of photos, downloaded from the Hugging Face hub when they are first used")
+    for column in ("model", "MB", "licence", "trained on", "published, by its authors' rules"):
+        hub.add_column(column, justify="right" if column == "MB" else "left")
+    for entry in report["hub"]:
+        access = f"; access is asked for at {entry['gated']}" if entry["gated"] else ""
+        hub.add_row(
+            entry["name"], f"{entry['megabytes']:,}", entry["licence"] + access, entry["trained_on"],
+            entry["published"] or "none found",
+        )  # fmt: skip
     known = Table(title="presets for `refseg train`")
     for column in ("preset", "from", "score of the paper, %"):
         known.add_column(column)
@@ -91,4 +103,4 @@ def models_table(report: dict[str, Any]) -> list[Table]:
         main = (item for item in entry["scores"].items() if not item[0].split()[-1].startswith("P@"))
         first = next(main, None)
         known.add_row(entry["name"], escape(entry["source"]), f"{first[1]} {first[0]}" if first else "")
-    return [table for table, key in ((packaged, "packaged"), (known, "presets")) if report[key]]
+    return [table for table, key in ((packaged, "packaged"), (hub, "hub"), (known, "presets")) if report[key]]

@@ -90,6 +90,11 @@ class IndexedSamples:
         """
         return self._entry(index).expressions
 
+    @property
+    def knows_objects(self) -> bool:
+        """Whether the layout has annotated objects beside those that are referred to."""
+        return any("ann_ids" in reference.extra for entry in self.entries[:1] for reference in entry.references)
+
     def others(self, index: int, size: Size) -> Iterator[Reference]:
         """The annotated objects of an image that are no reference of their own, where the layout knows any.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,13 @@ def find_hub_model(name: str | Path) -> Found | None:
     text = str(name).removeprefix("hf:")
     about = CATALOGUE.get(text)
     if about is not None:
+        _need_library(text)
         return Found(text, tuple(_complete(_part(place, about.gated), place) for place in about.places), about)
     if Path(text).is_dir():
         part = _in_folder(text, Path(text))
         return None if part is None else _alone(text, part)
     if text.count("+") == 1:
+        _need_library(text)
         names = [PARTS.get(place, place) for place in text.split("+")]
         parts = [_complete(_part(place), place) for place in names]
         for part, wanted in zip(parts, ("detector", "segmenter"), strict=True):
@@ -98,6 +101,7 @@ def _alone(name: str, part: Part) -> Found:
     Raises:
         ValueError: It does half of the work.
     """
+    _need_library(name)
     family = FAMILIES[part.kind]
     if family in ("detector", "segmenter"):
         other = "segmenter" if family == "detector" else "detector"
@@ -105,6 +109,16 @@ def _alone(name: str, part: Part) -> Found:
         raise ValueError(f"model {name!r}: a {part.kind} is half of one, a {family}; with a {other} it is accepted, as "
                          f"{example}")  # fmt: skip
     return Found(name, (part,), None)
+
+
+def _need_library(name: str) -> None:
+    """Makes sure that transformers is there before anything large is downloaded.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if find_spec("transformers") is None:
+        raise ValueError(f"model {name!r}: needs the library transformers; `pip install 'refseg[hub]'` brings it")
 
 
 def _of(family: str) -> str:

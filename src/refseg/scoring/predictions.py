@@ -205,6 +205,11 @@ class PredictionFile:
         """Identifiers of its expressions."""
         return set(self._at)
 
+    @property
+    def in_order(self) -> list[str]:
+        """The same in the order of its lines."""
+        return list(self._at)
+
     def has(self, sent_id: str) -> bool:
         """Whether it answers an expression."""
         return sent_id in self._at

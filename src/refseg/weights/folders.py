@@ -13,7 +13,10 @@ PACKAGED = Path(__file__).parents[1] / "packaged"
 # What the compact versions' encoders start from, and `refseg pretrain` makes.
 ENCODERS = ("swin-shapes", "bert-shapes", "clip-shapes", "clip-vit-shapes")
 DEFAULT_MODEL = "lgformer-shapes"
-ACCEPTED = "a packaged model ({}), the folder of a model or of a run, or user/name on the Hugging Face hub"
+ACCEPTED = (
+    "a packaged model ({}), the folder of a model or of a run, an open model of photos that `refseg models` lists, or "
+    "user/name on the Hugging Face hub"
+)
 
 
 def check_encoders(name: str) -> None:

@@ -1,0 +1,63 @@
+"""Answers as COCO's results, which pycocotools and what builds on it load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from refseg.data.formats.rle import decode_rle
+from refseg.files import write_text_beside
+from refseg.prediction import Prediction
+from refseg.scoring.predictions import PredictionFile
+
+
+def coco_results(file: PredictionFile) -> list[dict[str, Any]]:
+    """The answers of a predictions file.
+
+    Returns:
+        Per expression `image_id` (a number where it is one, as in COCO), `category_id` 1, `segmentation` as compressed
+        run-length code, `bbox`, `area`, `score` (1 where the model gives none, since COCO needs one), `expression` and
+        `sent_id`.
+
+    Raises:
+        ValueError: A mask is damaged, has the size of a network instead of its image's, or its image is not named.
+    """
+    if file.config() is not None:
+        raise ValueError(f"{file.path}: masks of a network's size; those of a protocol at the image's own size, as "
+                         "original, are accepted")  # fmt: skip
+    results = []
+    for sent_id in file.in_order:
+        row = file.row(sent_id)
+        where = f"{file.path}: expression {sent_id!r}"
+        if "image_id" not in row:
+            raise ValueError(f"{where}: without image_id; predictions that name their image are accepted")
+        try:
+            mask = decode_rle(row["rle"])
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        score = row.get("score")
+        answer = Prediction(str(row.get("expression", "")), mask, 1.0 if score is None else score, None)
+        image = str(row["image_id"])
+        results.append(
+            {
+                "image_id": int(image) if image.isascii() and image.isdigit() else image,
+                "category_id": 1,
+                **answer.to_coco(),
+                "sent_id": sent_id,
+            }
+        )
+    return results
+
+
+def write_coco_results(predictions: Path, out: Path, overwrite: bool = False) -> int:
+    """Writes the answers of a predictions file as COCO's results, and returns how many there are.
+
+    Raises:
+        ValueError: It is no predictions file, or `out` is there already and nothing said that it is replaced.
+    """
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out}: is there already; another name is accepted, or --overwrite")
+    results = coco_results(PredictionFile(predictions))
+    write_text_beside(out, json.dumps(results) + "\n")
+    return len(results)
