@@ -50,7 +50,7 @@ def test_refer_makes_a_data_set_that_check_finds_nothing_in(refseg, coco, tmp_pa
     out = tmp_path / "new" / "set"
     code, said, err = refseg("refer", coco, tmp_path / "photos", out, "--per-object", 2)
     assert code == 0 and not err and f"-> {out / 'data.jsonl'}" in said and "nobody" not in said
-    assert sorted(path.name for path in out.iterdir()) == ["data.jsonl", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["data.jsonl", "instances.json", "summary.json"]
     summary = json.loads((out / "summary.json").read_text())
     assert summary["expressions"] == 12 and summary["objects"] == 6 and summary["options"]["per_object"] == 2
     assert "not annotated" in summary["notice"] and "not annotated" in said.replace("\n", " ")

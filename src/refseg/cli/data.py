@@ -46,6 +46,8 @@ def refer(
 ) -> None:
     """Write expressions that each fit exactly one annotated object, with its mask: OUT/data.jsonl and OUT/summary.json.
 
+    OUT/instances.json has all annotations of these images: an evaluation knows then what else could have been meant.
+
     What they say comes from categories, places, order, sizes and relations. Objects that are tiny, cut off, hidden,
     in pieces or annotated twice are left out, and so is everything on which people could disagree. What nobody
     annotated is not known: look at some of the results.
@@ -56,7 +58,7 @@ def refer(
 
     turned = read_as(orientation=orientation).orientation
     target = out / "data.jsonl"
-    for file in (target, out / "summary.json"):
+    for file in (target, out / "summary.json", out / "instances.json"):
         if file.exists() and not overwrite:
             raise ValueError(f"{file}: exists; a folder without {file.name} is accepted, or --overwrite")
     describer = Describer(Photos(coco), images, out, Options(seed, per_object, limit, val_percent, turned))
@@ -77,6 +79,7 @@ def refer(
     summary = describer.summary()
     text = json.dumps(summary, indent=1) + "\n"
     write_text_beside(out / "summary.json", text)
+    write_text_beside(out / "instances.json", json.dumps(describer.instances()) + "\n")
     if as_json:
         typer.echo(json.dumps(summary))
         return

@@ -24,7 +24,7 @@ def models(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the models whose weights ship with the package, open models of photos, and the presets that can be trained."""
+    """List the models that ship with the package, open models of photos, and the presets that can be trained."""
     report = models_report(wanted or "")
     if not any(report.values()):
         raise ValueError(f"filter {wanted!r}: no model or preset has this in its name; `refseg models` lists them all")

@@ -93,7 +93,8 @@ class IndexedSamples:
     @property
     def knows_objects(self) -> bool:
         """Whether the layout has annotated objects beside those that are referred to."""
-        return any("ann_ids" in reference.extra for entry in self.entries[:1] for reference in entry.references)
+        told = any("ann_ids" in reference.extra for entry in self.entries[:1] for reference in entry.references)
+        return told and self._annotated.there
 
     def others(self, index: int, size: Size) -> Iterator[Reference]:
         """The annotated objects of an image that are no reference of their own, where the layout knows any.
@@ -109,7 +110,7 @@ class IndexedSamples:
         """
         entry = self._entry(index)
         told = [reference.extra["ann_ids"] for reference in entry.references if "ann_ids" in reference.extra]
-        if told:  # else the references are all that the layout has
+        if told and self._annotated.there:  # else the references are all that the layout has
             alone = {ann_ids[0] for ann_ids in told if len(ann_ids) == 1}
             yield from self._annotated.of(entry.image_id, size, alone)
 

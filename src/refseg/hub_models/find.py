@@ -87,10 +87,8 @@ def find_hub_model(name: str | Path) -> Found | None:
     if text.count("/") == 1 and not text.startswith((".", "/")) and not text.endswith("/"):
         try:
             part = _part(text)
-        except ValueError:
-            if "@" in text or str(name).startswith("hf:"):
-                raise
-            return None  # `find_model` says what else it could be
+        except ValueError as error:
+            raise ValueError(f"model {str(name)!r}: no such folder, and {error}") from error
         return None if part is None else _alone(text, _complete(part, text))
     return None
 

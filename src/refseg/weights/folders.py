@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def from_hub(repository: str, patterns: list[str], revision: str | None = None, 
     """
     from huggingface_hub import snapshot_download
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # every vain attempt would have a line of its own
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the hub's errors share no base class with those of its connection

@@ -389,7 +389,8 @@ def test_rows_are_the_plain_format(tmp_path):
     rows, summary = run(tmp_path, val_percent=50)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert {"image", "expression", "mask", "split", "image_id", "ref_id", "sent_id", "category", "kind"} == set(rows[0])
+    assert {"image", "expression", "mask", "split", "image_id", "ref_id", "sent_id", "category", "ann_id",
+            "kind"} == set(rows[0])  # fmt: skip
     assert summary["expressions"] == len(rows) == sum(summary["kinds"].values()) == sum(summary["splits"].values())
     assert summary["left_out"]["a crowd"] == 2 and summary["images"] == 4 and summary["objects"] == 12
     splits = read_splits(tmp_path / "out" / "data.jsonl")

@@ -88,6 +88,25 @@ def test_a_layout_without_annotations_knows_no_others(tmp_path):
     assert list(open_data(str(tmp_path), "all").others(0, SIZE)) == []
 
 
+def test_rows_that_name_their_annotation_know_the_others(tmp_path):
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / "1.png")
+    content = instances()
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    first = content["annotations"][0]
+    row = {"image": "1.png", "expression": "it", "mask": [box(0, 0, 4, 4)], "image_id": first["image_id"]}
+    (tmp_path / "data.jsonl").write_text(json.dumps(row | {"ann_id": first["id"]}))
+    data = open_data(str(tmp_path), "all")
+    alike = [a for a in content["annotations"] if a["image_id"] == first["image_id"] and not a.get("iscrowd")]
+    known = {other.ref_id for other in data.others(0, SIZE)}
+    assert data.knows_objects and known and known <= {str(a["id"]) for a in alike} - {str(first["id"])}
+    (tmp_path / "instances.json").unlink()
+    alone = open_data(str(tmp_path), "all")
+    assert not alone.knows_objects and list(alone.others(0, SIZE)) == []
+    (tmp_path / "data.jsonl").write_text(json.dumps(row | {"ann_id": [1]}))
+    with pytest.raises(ValueError, match="line 1: ann_id"):
+        open_data(str(tmp_path), "all")
+
+
 def test_words_are_counted_as_the_file_counts_them(folder):
     data = open_data(str(folder[0]), folder[1])
     counted = [expression.words for index in range(2) for expression in data[index].expressions]

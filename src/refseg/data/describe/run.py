@@ -65,6 +65,7 @@ class Describer:
         }
         self._images_used = self._objects = self._missing = 0
         self._example = ""
+        self._used: list[Photo] = []
 
     def __len__(self) -> int:
         """Number of images that are looked at."""
@@ -110,6 +111,28 @@ class Describer:
             "notice": NOTICE,
         }
 
+    def instances(self) -> dict[str, Any]:
+        """All annotations of the images that were described, in COCO's format: what else could have been meant."""
+        of = [(photo, annotation) for photo in self._used for annotation in photo.annotations]
+        numbers = {name: place for place, name in enumerate(sorted({a.category or "" for _, a in of}), start=1)}
+        return {
+            "images": [
+                {"id": photo.image_id, "file_name": photo.file_name, "height": photo.size[0], "width": photo.size[1]}
+                for photo in self._used
+            ],
+            "categories": [{"id": number, "name": name} for name, number in numbers.items()],
+            "annotations": [
+                {
+                    "id": annotation.ann_id,
+                    "image_id": photo.image_id,
+                    "category_id": numbers[annotation.category or ""],
+                    "segmentation": annotation.segmentation,
+                    "iscrowd": int(annotation.crowd),
+                }
+                for photo, annotation in of
+            ],
+        }
+
     def _of(self, photo: Photo) -> Iterator[dict[str, Any]]:
         if not photo.annotations:
             self._counts["images_left_out"]["no annotation"] += 1
@@ -130,6 +153,7 @@ class Describer:
             self._counts["images_left_out"]["nothing to describe"] += 1
             return
         self._images_used += 1
+        self._used.append(photo)
         self._objects += len({item.thing for item in found})
         split = split_of(path, self._options.val_percent)
         for number, item in enumerate(found):
@@ -145,6 +169,7 @@ class Describer:
                 "ref_id": thing.key,
                 "sent_id": f"{photo.image_id}-{number}",
                 "category": thing.category,
+                "ann_id": thing.key,
                 "kind": item.kind,
             }
 

@@ -20,10 +20,14 @@ class AnnotatedObjects:
     Args:
         source: The file of references or expressions that the annotations lie beside.
         image_ids: The images.
+
+    Attributes:
+        there: Whether they lay there at the beginning.
     """
 
     def __init__(self, source: Path, image_ids: Sequence[str]) -> None:
         self._path = source.with_name(FILE)
+        self.there = self._path.is_file()
         self._image_ids = image_ids
         self._found: Mapping[str, tuple[RawReference, ...]] | None = None
 

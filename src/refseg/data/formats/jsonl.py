@@ -8,6 +8,8 @@
     image_id, ref_id, sent_id, category, kind   optional
     mask_values  optional: which values of a picture of a mask are the object, as 1,2 or not 0,255 or >127; what is not
                  black by default. So one picture of labels may serve many rows
+    ann_id       optional: the object's annotation in an instances.json beside the file, in COCO's format, with the same
+                 image_id: then all annotated objects of the image are known
     position     optional: place of the sentence among those of its image, else the order of the lines
 
 Paths are relative to the file. Rows of one image belong together. Rows of an image with the same `ref_id` are about one
@@ -104,9 +106,11 @@ class _Reader:
         if record.get("mask_values") is not None:
             foreground = parse_foreground(record["mask_values"], f"{where}: mask_values")
         regions = _regions(record.get("mask"), self.folder, foreground, f"{where}: mask")
-        extra = {}
+        extra: dict[str, Any] = {}
         if record.get("same_category") is not None:
             extra["same_category"] = as_count(record["same_category"], f"{where}: same_category")
+        if record.get("ann_id") is not None:
+            extra["ann_ids"] = (as_id(record["ann_id"], f"{where}: ann_id"),)
         reference = RawReference(ref_id, category, regions, extra)
         self.grouping.add(row, image_id, file, _size(regions), reference, identity, where, (self.photos,))
         # Only a row that was taken in is remembered.
