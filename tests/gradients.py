@@ -31,7 +31,7 @@ def check_gradients(network: Segmenter) -> None:
             most = max(1e-3 * weight, 1e-7 * largest)  # not exactly none: norms add a little to a variance
             assert size <= most, f"{parameter} is called inert but has gradient {size}"
         else:
-            least = 1e-5 * weight if weight else 1e-7 * largest
+            least = 1e-5 * weight if weight else 1e-8 * largest
             assert size > least, f"{parameter} gets no gradient ({size}, its layer's weight {weight})"
     for pattern, reason in known.items():
         assert reason and any(fnmatch(parameter, pattern) for parameter in sizes), pattern

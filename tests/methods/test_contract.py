@@ -27,7 +27,7 @@ def test_shapes(name):
     pixels, tokens, mask, index, targets = some_input()
     output = answer(network, pixels, tokens, mask, index, details=True)
     assert output.logits.shape[:2] == (3, 1)
-    assert tuple(output.logits.shape[2:]) in (SIZE, (SIZE[0] // 4, SIZE[1] // 4))
+    assert tuple(output.logits.shape[2:]) in [(SIZE[0] // stride, SIZE[1] // stride) for stride in (1, 2, 4)]
     assert output.logits.dtype == torch.float32
     assert output.details and not output.aux
     for term in network.loss(output, targets).values():
@@ -63,7 +63,7 @@ def test_other_image_sizes_work(name):
     _, tokens, mask, _, targets = some_input()
     pixels = torch.randn(1, 3, 50, 93)
     output = answer(network, pixels, tokens, mask, torch.zeros(3, dtype=torch.long))
-    assert tuple(output.logits.shape) in ((3, 1, 13, 24), (3, 1, 50, 93))
+    assert tuple(output.logits.shape) in ((3, 1, 13, 24), (3, 1, 25, 47), (3, 1, 50, 93))
     resized = torch.nn.functional.interpolate(targets[:, None].float(), (50, 93))[:, 0].bool()
     assert all(torch.isfinite(x) for x in network.loss(output, resized).values())
 

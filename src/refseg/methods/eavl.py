@@ -22,7 +22,7 @@ from refseg.checked import Checked
 from refseg.encoders.clip import ClipResNet, ClipResNetConfig, ClipText, ClipTextConfig, ClipViT, ClipViTConfig
 from refseg.geometry import crop_logits, pad_to_multiple
 from refseg.layers.heads import UpsamplerStyle, dynamic_conv, upsampler
-from refseg.layers.neck import NeckStyle, check_widths, conv_norm_relu, fusion_neck
+from refseg.layers.neck import NeckStyle, check_widths, conv_norm_relu, double, fusion_neck
 from refseg.layers.pixel_transformer import PixelTransformer
 from refseg.layers.positions import sine_line, sine_plane
 from refseg.layers.queries import QueryGeneration
@@ -40,6 +40,8 @@ class EAVLConfig(Checked):
         text: CLIP's text tower.
         grid: (rows, columns) of the stride-16 map at the configured size; eq. 9's W_vd has one row per cell of it. For
             other sizes the maps are resized to it (ours: the paper has one size).
+        finer_neck: Whether the neck reads layers 1 and 2 and the attention pool's map enlarged twice, instead of layers
+            2 and 3 and that map: for small pictures, not in the paper. What comes behind, and `grid`, is twice as fine.
         neck: Widths of F_v2, F_v3 and F_v4 (strides 8, 16 and 32); the middle one is D, the last one that of F_vg.
         neck_style: "printed" is eq. 2 to 6 as they stand, with the same F_v2 to F_v4 for both necks; "cris" is the neck
             of CRIS, which projects CLIP's maps itself.
@@ -75,6 +77,7 @@ class EAVLConfig(Checked):
     vision: ClipResNetConfig | ClipViTConfig
     text: ClipTextConfig
     grid: tuple[int, int]
+    finer_neck: bool
     neck: tuple[int, int, int]
     neck_style: NeckStyle
     share_necks: bool
@@ -113,6 +116,8 @@ class EAVLConfig(Checked):
             raise ValueError(
                 f"estimator {self.estimator!r} with the fixed kernel: there is one mask; accepted is 'off'"
             )
+        if self.finer_neck and isinstance(self.vision, ClipViTConfig):
+            raise ValueError("finer_neck with a vision transformer: its one map has no finer one")
         if self.pool_residual and isinstance(self.vision, ClipViTConfig):
             raise ValueError("pool_residual with a vision transformer: there is no attention pool to bypass")
 
@@ -121,24 +126,27 @@ class ResNetScales(nn.Module):
     """The three scales that the neck reads, from CLIP's ModifiedResNet (sec. 3.1).
 
     Attributes:
-        channels: Channels of strides 8, 16 and 32.
+        channels: Channels of strides 8, 16 and 32, or of half these strides.
     """
 
-    def __init__(self, config: ClipResNetConfig, residual: bool) -> None:
+    def __init__(self, config: ClipResNetConfig, residual: bool, finer: bool) -> None:
         super().__init__()
-        _, c3, c4, c5 = config.channels
-        self.channels = (c3, c4, config.joint)
+        c2, c3, c4, c5 = config.channels
+        self.finer = finer
+        self.channels = (c2, c3, config.joint) if finer else (c3, c4, config.joint)
         self.residual = None
         if residual:
             self.residual = nn.Sequential(nn.Conv2d(c5, config.joint, 1, bias=False), nn.BatchNorm2d(config.joint))
 
     def forward(self, encoder: ClipResNet, pixels: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        """(B, 3, H, W) to x_2, x_3 and z of eq. 1 (strides 8, 16, 32), and the pooled vector (B, J)."""
+        """(B, 3, H, W) to x_2, x_3 and z of eq. 1 (strides 8, 16, 32, or half), and the pooled vector (B, J)."""
         found = encoder(pixels)
         assert found.spatial is not None and found.pooled is not None
         spatial = found.spatial
         if self.residual is not None:
             spatial = F.relu(spatial + self.residual(found.stages[3]))
+        if self.finer:
+            return (found.stages[0], found.stages[1], double(spatial)), found.pooled
         return (found.stages[1], found.stages[2], spatial), found.pooled
 
 
@@ -209,7 +217,7 @@ class EAVL(ClipSegmenter):
         self.scales: ResNetScales | ViTScales
         if isinstance(config.vision, ClipResNetConfig):
             self.encoder = ClipResNet(config.vision)
-            self.scales = ResNetScales(config.vision, config.pool_residual)
+            self.scales = ResNetScales(config.vision, config.pool_residual, config.finer_neck)
         else:
             self.encoder = ClipViT(config.vision)
             self.scales = ViTScales(joint, config.neck)
@@ -305,7 +313,7 @@ class EAVL(ClipSegmenter):
             kernels = self.kernel(queries)
             masks = dynamic_conv(features, F.relu(kernels) if self.config.kernel_relu else kernels)  # eq. 12
             scores = torch.ones_like(masks[:, :, 0, 0]) if self.estimator is None else self.estimator(queries)
-        masks = crop_logits(masks, image.size, 4)  # (T, Q, h, w)
+        masks = crop_logits(masks, image.size, 2 if self.config.finer_neck else 4)  # (T, Q, h, w)
         logits = torch.einsum("tq,tqhw->thw", scores, masks)[:, None]  # eq. 14
         shown = {"query_masks": masks, "query_scores": scores, "word_attention": attention} if details else {}
         return Output(logits, {}, shown)

@@ -42,6 +42,7 @@ def _paper(towers: ClipTowers, scores: tuple[float, ...], note: str = "") -> Pre
         vision=towers.vision,
         text=towers.text,
         grid=(30, 30),
+        finer_neck=False,
         neck=(256, 512, 1024),
         neck_style="printed",
         share_necks=False,
@@ -119,19 +120,22 @@ def presets() -> list[Preset]:
     vit_b = _paper(CLIP_VIT_B16, (71.74, 74.38, 67.24, 64.05, 68.41, 56.82, 61.87, 62.21), note)
     note = "The paper says ViT-L: L/14 at 336; its 34 x 34 tokens are brought to 30 x 30."
     vit_l = _paper(CLIP_VIT_L14, (75.01, 77.81, 71.59, 68.44, 72.81, 59.86, 66.52, 67.28), note)
-    small = compact_clip(192)
+    small = compact_clip(COMPACT_INPUT.size[0])
     compact = compact_preset(
         "eavl",
         replace(
-            PAPER.model, vision=small.vision, text=small.text, grid=(12, 12), neck=(32, 80, 96), num_queries=8,
-            scale_queries=True, heads=4, ffn=256, dropout=0.0, upsampler="cris", kernel_relu=False,
+            PAPER.model, vision=small.vision, text=small.text, grid=(16, 16), finer_neck=True, neck=(32, 64, 64),
+            pool_residual=True, num_queries=8, scale_queries=True, heads=4, ffn=256, dropout=0.0, kernel_relu=False,
             loss_resolution="full", dice_weight=1.0,
         ),
-        "Differs from the paper beyond its widths: 8 queries, scaled scores in eq. 9, CRIS's upsampling, loss at full "
-        "size, Dice term; squashed images, ImageNet's statistics, 28 tokens.",
+        "Differs from the paper beyond its widths: a neck from stride 4 on, CRIS's residual branch around the "
+        "attention pool, 8 queries, scaled scores in eq. 9, no ReLU on the kernels, loss at full size, Dice term; "
+        "squashed images, ImageNet's statistics, 28 tokens.",
     )  # fmt: skip
-    compact = replace(compact, input=replace(COMPACT_INPUT, size=(192, 192)))
-    vit = {"vision": ClipViTConfig(width=96, layers=4, heads=4, patch=16, joint=96, grid=12)}
+    vit = {
+        "vision": ClipViTConfig(width=96, layers=4, heads=4, patch=16, joint=96, grid=8), "grid": (8, 8),
+        "finer_neck": False, "pool_residual": False,
+    }  # fmt: skip
     every = [PAPER, replace(vit_b, name="eavl/vit-b16"), replace(vit_l, name="eavl/vit-l14"), compact]
     note = "A small vision transformer instead of a ResNet; nothing packaged, it starts from nothing."
     every.append(replace(ablation(compact, "vit", vit, "EAVL Table 1", note=note), encoders=None))

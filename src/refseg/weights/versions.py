@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-FORMAT = 2
+FORMAT = 3
 Value = TypeVar("Value")
 
 
@@ -49,6 +49,7 @@ STEPS: dict[int, dict[str, Step]] = {
             values={"upsampler": {"paper": "single"}, "estimator": {"paper": "attention"}},
         ),
     },
+    2: {"eavl": Step(new={"finer_neck": False})},
 }
 
 
