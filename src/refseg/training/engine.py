@@ -136,6 +136,10 @@ class Engine(Generic[Result]):
         """The scores of what is trained, of all processes together, `_select` among them."""
         raise NotImplementedError
 
+    def _inside(self) -> dict[str, float]:
+        """What else the log says of what is trained, by the first process alone."""
+        return {}
+
     @property
     def _select(self) -> str:
         """The score that decides what is kept as the best."""
@@ -289,12 +293,16 @@ class Engine(Generic[Result]):
         run, team, select = self.run, self.team, self._select
         team.agree(self._kept())
         summary = self._score()
-        self._log(val=summary)
+        inside = self._inside() if team.main else {}
+        self._log(val=summary, **({"inside": inside} if inside else {}))
         before = self.state.best
         better = before is None or summary[select] > before
         best: float = summary[select] if better or before is None else before
         shown = ", ".join(f"{name} {100 * summary[name]:.2f} %" for name in self._shown(summary))
-        self.say(f"step {self.state.step}: val {shown}" + ("" if better else f"; best {select} {100 * best:.2f} %"))
+        seen = "".join(f", {name} {value:.3f}" for name, value in inside.items())
+        self.say(
+            f"step {self.state.step}: val {shown}" + ("" if better else f"; best {select} {100 * best:.2f} %") + seen
+        )
         self.state = replace(self.state, best=best, evaluated=self.state.step, record=self._record(summary))
         for name in ("best", "last") if better else ("last",):
             self._on_main(partial(self._write, run.out / name))

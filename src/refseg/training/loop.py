@@ -21,10 +21,12 @@ from refseg.scoring.metrics import Scores
 from refseg.training.checkpoint import Checkpoint, RunState
 from refseg.training.config import Run, data_names, describe, init_name
 from refseg.training.engine import ENDLESS_EPOCH, Engine, Report, Say
+from refseg.training.inside import crowded, look_inside
 from refseg.training.pace import pace_warnings, reading_warning, steps_between_evaluations
 from refseg.training.processes import Processes, find_processes
 from refseg.training.settings import own_steps
 from refseg.training.step import Trainee
+from refseg.types import Sample
 from refseg.weights.start import Start, first_weights
 from refseg.weights.store import Model, save_model
 
@@ -65,6 +67,7 @@ class _Training(Engine[Model]):
 
     def __init__(self, run: Run, resume: bool, team: Processes, say: Say, looked: Progress | None = None) -> None:
         self._looked = looked if looked is not None else lambda done, of: None
+        self._crowded: list[Sample] | None = None
         super().__init__(run, resume, team, say)
 
     def _look(self, split: IndexedSamples) -> IndexedSamples:
@@ -124,6 +127,12 @@ class _Training(Engine[Model]):
         for part in team.gather(own):
             scores = scores.merge(part)
         return {"expressions": len(scores.pairs), **scores.summary()}
+
+    def _inside(self) -> dict[str, float]:
+        """Whether it begins to read; see `refseg.training.inside`."""
+        if self._crowded is None:
+            self._crowded = crowded(self.data.val)
+        return look_inside(Predictor(self._result(), self.team.device), self._crowded)
 
     def _write(self, folder: Path) -> None:
         save_model(self._result(), folder)
