@@ -40,6 +40,7 @@ from refseg.training.step import PRECISIONS, Precision
 from refseg.training.towers import STRIDE, PretrainingBatch, Towers, TowersConfig
 from refseg.weights.folders import check_encoders
 from refseg.weights.start import Start
+from refseg.weights.store import halved
 from refseg.weights.versions import FORMAT
 
 SCORED = 32  # batches of `val` that an evaluation reads
@@ -274,10 +275,7 @@ def save_encoders(folder: Path, towers: Towers, tokenizer: Tokenizer, name: str,
         OSError: They cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        key: x.detach().cpu().half().contiguous() if x.is_floating_point() else x.cpu()
-        for key, x in towers.pretrained().items()
-    }
+    tensors = {key: halved(x.detach().cpu()).contiguous() for key, x in towers.pretrained().items()}
     write_beside(folder / "model.safetensors", lambda beside: save_file(tensors, beside))
     tokenizer.save(folder / "tokenizer.json")
     config = {

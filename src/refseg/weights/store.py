@@ -150,7 +150,7 @@ def save_model(model: Model, folder: Path, half: bool = False) -> None:
     Args:
         model: What to write.
         folder: Its folder.
-        half: Store float16.
+        half: Store float16, where the numbers fit.
 
     Raises:
         OSError: It cannot be written; what was there stays.
@@ -194,10 +194,16 @@ def recover_model(folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
+def halved(x: Tensor) -> Tensor:
+    """A tensor in float16, if it is one of numbers that fit: a running variance can be beyond 65,504."""
+    small = x.half() if x.is_floating_point() else x
+    return small if bool(small.isfinite().all()) else x
+
+
 def _write_model(model: Model, folder: Path, half: bool) -> None:
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
     if half:
-        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+        tensors = {k: halved(v) for k, v in tensors.items()}
     weights = folder / "model.safetensors"
     write_beside(weights, lambda path: save_file(tensors, path))
     write_beside(folder / "tokenizer.json", model.tokenizer.save)
