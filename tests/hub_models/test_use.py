@@ -278,3 +278,12 @@ def test_revisions_and_older_files_are_asked_for(monkeypatch, tmp_path):
     assert find_hub_model("clipseg").about is CATALOGUE["clipseg"]
     assert asked[3][1] == CATALOGUE["clipseg"].places[0].partition("@")[2]
     assert Path(find_hub_model("some/one").parts[0].folder) == tmp_path
+
+
+def test_the_library_is_asked_for_before_anything_is_downloaded(monkeypatch, run, photo):
+    monkeypatch.setattr("refseg.hub_models.find.find_spec", lambda name: None)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("it was downloaded"))
+    for model in ("clipseg", "grounding-dino+sam", named("clipseg")):
+        code, output = run("segment", photo, "x", "--model", model)
+        assert code == 2 and "needs the library transformers; `pip install 'refseg[hub]'` brings it" in output
+    assert run("segment", photo, "red", "--model", "lgformer-shapes", "--out", photo.parent / "out")[0] == 0
