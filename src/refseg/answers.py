@@ -34,6 +34,7 @@ class About:
         training: How it was trained, as far as known: `data`, `loss` and others.
         input: What its network sees; None where answers are made at the image's own size alone.
         words: The words it has read; None where it reads any.
+        log_odds: Whether its answers have log-odds, and so other thresholds than 0.5.
     """
 
     name: str
@@ -42,6 +43,7 @@ class About:
     training: Mapping[str, Any]
     input: InputConfig | None
     words: Collection[str] | None
+    log_odds: bool = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -192,6 +192,9 @@ def segment_list(
     Yields:
         What became of each task.
     """
+    if not predictor.about.log_odds and how.threshold != 0.5:
+        raise ValueError(f"threshold {how.threshold:g}: {predictor.about.name} gives masks without log-odds; 0.5 is "
+                         "accepted")  # fmt: skip
     ledger = Ledger(out, predictor.about.identity, how.threshold, how.overlays, overwrite)
     for task in tasks:
         if task.problem:

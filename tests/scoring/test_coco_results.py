@@ -91,7 +91,7 @@ def crowded(tmp_path):
 def test_annotated_objects_are_guessed(crowded):
     assert can_be_guessed(crowded)
     (question,) = list(ask(crowded))
-    guesses = guess_objects(question)
+    guesses = guess_objects(question, crowded)
     assert set(guesses) == {"random object", "largest object", "its category"}
     objects = [square(3, 2, 5), square(10, 10, 4)]
     cat = np.zeros((20, 30), bool)
@@ -100,7 +100,7 @@ def test_annotated_objects_are_guessed(crowded):
     dog, only = guesses["its category"]
     assert any(np.array_equal(dog, mask) for mask in objects) and np.array_equal(only, cat)
     assert all(any(np.array_equal(mask, one) for one in (*objects, cat)) for mask in guesses["random object"])
-    again = guess_objects(question)
+    again = guess_objects(question, crowded)
     assert all(np.array_equal(a, b) for name in guesses for a, b in zip(guesses[name], again[name], strict=True))
     scores = evaluate_baselines(crowded)
     assert scores["largest object"].summary()["mIoU"] == 0.5 and len(scores["its category"].pairs) == 2

@@ -61,6 +61,9 @@ def refer(
     for file in (target, out / "summary.json", out / "instances.json"):
         if file.exists() and not overwrite:
             raise ValueError(f"{file}: exists; a folder without {file.name} is accepted, or --overwrite")
+    mine = out / "instances.json"
+    if mine.exists() and coco.exists() and mine.samefile(coco):
+        raise ValueError(f"{out}: holds {coco.name}, which is read and would be replaced; another folder is accepted")
     describer = Describer(Photos(coco), images, out, Options(seed, per_object, limit, val_percent, turned))
     prepare_folder(out)
 
@@ -76,10 +79,9 @@ def refer(
             if isinstance(error.__cause__, ValueError):  # what the input lacks is no failure to write
                 raise error.__cause__ from None
             raise
-    summary = describer.summary()
-    text = json.dumps(summary, indent=1) + "\n"
-    write_text_beside(out / "summary.json", text)
-    write_text_beside(out / "instances.json", json.dumps(describer.instances()) + "\n")
+        summary = describer.summary()
+        write_text_beside(mine, json.dumps(describer.instances()) + "\n")
+        write_text_beside(out / "summary.json", json.dumps(summary, indent=1) + "\n")
     if as_json:
         typer.echo(json.dumps(summary))
         return
@@ -169,6 +171,12 @@ def export(
     from refseg.data.verify import without_bad
 
     if predictions is not None:
+        others = {"--split": split, "--limit": limit, "--images": images, "--mask-values": mask_values, "--name": name,
+                  "--skip-bad": skip_bad or None, "--overlap": overlap if overlap != "union" else None,
+                  "--orientation": orientation if orientation != "fitting" else None}  # fmt: skip
+        if given := [option for option, value in others.items() if value is not None]:
+            raise ValueError(f"{', '.join(given)} with --predictions: the file says what was asked; --layout and "
+                             "--overwrite are accepted")  # fmt: skip
         _export_answers(predictions, Path(data), out, layout, overwrite, as_json)
         return
     layout = "jsonl" if layout is None else layout

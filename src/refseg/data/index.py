@@ -93,8 +93,24 @@ class IndexedSamples:
     @property
     def knows_objects(self) -> bool:
         """Whether the layout has annotated objects beside those that are referred to."""
-        told = any("ann_ids" in reference.extra for entry in self.entries[:1] for reference in entry.references)
+        told = any("ann_ids" in reference.extra for entry in self.entries for reference in entry.references)
         return told and self._annotated.there
+
+    def objects(self, index: int, size: Size) -> Iterator[Reference]:
+        """All annotated objects of an image, where the layout knows them, each drawn when it is its turn.
+
+        Args:
+            index: Number of the image.
+            size: (H, W) of the image.
+
+        Raises:
+            IndexError: There is no such image.
+            ValueError: The annotations are not those that the references name.
+        """
+        entry = self._entry(index)
+        for reference in entry.references:
+            self._annotated.check(entry.image_id, reference.extra.get("ann_ids", ()))
+        yield from self._annotated.of(entry.image_id, size, set())
 
     def others(self, index: int, size: Size) -> Iterator[Reference]:
         """The annotated objects of an image that are no reference of their own, where the layout knows any.
@@ -111,6 +127,8 @@ class IndexedSamples:
         entry = self._entry(index)
         told = [reference.extra["ann_ids"] for reference in entry.references if "ann_ids" in reference.extra]
         if told and self._annotated.there:  # else the references are all that the layout has
+            for ann_ids in told:
+                self._annotated.check(entry.image_id, ann_ids)
             alone = {ann_ids[0] for ann_ids in told if len(ann_ids) == 1}
             yield from self._annotated.of(entry.image_id, size, alone)
 

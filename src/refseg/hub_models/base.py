@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -14,6 +15,7 @@ import torch
 from transformers.utils import logging as hf_logging
 
 from refseg.answers import AT_ONCE, About, Answer, Answerer
+from refseg.fields import shown
 from refseg.files import first_line, hash_of
 from refseg.hub_models.find import Found, Part
 from refseg.prediction import Prediction
@@ -42,7 +44,9 @@ class OwnSizeAnswerer(Answerer):
     @cached_property
     def about(self) -> About:
         """What is said of the model; its files are hashed when this is first asked for."""
-        return About(self.found.name, *identity_of(self.found), training_of(self.found), None, None)
+        return About(
+            self.found.name, *identity_of(self.found), training_of(self.found), None, None, self.gives_log_odds
+        )
 
     @abstractmethod
     def ask(self, image: np.ndarray, texts: Sequence[str], details: bool) -> list[Prediction]:
@@ -57,12 +61,16 @@ class OwnSizeAnswerer(Answerer):
         Raises:
             ValueError: The model's files do not fit each other.
         """
-        try:
-            return [self.ask(image, texts, details) for image, texts in zip(images, expressions, strict=True)]
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # whatever a library raises for settings of another network
-            raise ValueError(f"{self.found.name}: cannot answer ({first_line(error)})") from error
+        found = []
+        for image, texts in zip(images, expressions, strict=True):
+            try:
+                found.append(self.ask(image, texts, details))
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # whatever a library raises for settings of another network
+                asked = ", ".join(map(shown, texts[:3])) + (", ..." if len(texts) > 3 else "")
+                raise ValueError(f"{self.found.name}: cannot answer {asked} ({first_line(error)})") from error
+        return found
 
     def check_protocol(self, protocol: Protocol) -> None:
         """Refuses what needs log-odds at a network's size, and a threshold where there are none.
@@ -131,19 +139,26 @@ def training_of(found: Found) -> dict[str, Any]:
     return {"data": told, "source": " + ".join(part.name for part in found.parts)}
 
 
+def warn_of_cut(text: str, limit: int) -> None:
+    """Says that the end of an expression is not read."""
+    warnings.warn(f"expression {shown(text)} is longer than the {limit} tokens this model reads: cut", stacklevel=2)
+
+
 def loaded(part: Part, kind: Any, device: torch.device) -> Any:
     """A network of transformers, from the files of a part, in evaluation.
 
     Raises:
         ValueError: They are damaged or not of that kind.
     """
-    bars = hf_logging.is_progress_bar_enabled()
+    bars, loud = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
     hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity(hf_logging.CRITICAL)  # what is wrong is said below, in one line
     try:
         network, told = kind.from_pretrained(part.folder, local_files_only=True, output_loading_info=True)
     except Exception as error:  # transformers raises many kinds
         raise ValueError(f"{part.folder}: not a {part.kind} ({first_line(error)})") from error
     finally:
+        hf_logging.set_verbosity(loud)
         if bars:
             hf_logging.enable_progress_bar()
     if missing := sorted(told["missing_keys"]):

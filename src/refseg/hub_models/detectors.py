@@ -21,8 +21,10 @@ from transformers import (
 )
 
 from refseg.data.transforms import InputConfig, image_to_pixels
-from refseg.hub_models.base import loaded, processor_of
+from refseg.hub_models.base import loaded, processor_of, warn_of_cut
 from refseg.hub_models.find import Part
+
+LONGEST = 256  # tokens of Grounding DINO
 
 
 class Detector(ABC):
@@ -78,11 +80,16 @@ class GroundingDino(Detector):
 
     def candidates(self, image: np.ndarray, text: str) -> tuple[Tensor, Tensor]:
         """As `Detector.candidates`; the sentence is in lower case and ends in a full stop, as in training."""
-        asked = self.words(sentence(text), return_tensors="pt", truncation=True, max_length=256).to(self.device)
+        stop = self.words.convert_tokens_to_ids(".")
+        ids = self.words(sentence(text)[:-1], add_special_tokens=False)["input_ids"]
+        limit = min(LONGEST, self.model.config.text_config.max_position_embeddings) - 3  # start, stop and end
+        if len(ids) > limit:
+            warn_of_cut(text, limit)
+            ids = ids[:limit]
+        whole = torch.tensor([[self.words.cls_token_id, *ids, stop, self.words.sep_token_id]], device=self.device)
         seen = self.images(images=image, return_tensors="pt").to(self.device)
-        found = self.model(**seen, **asked)
-        special = self.words.get_special_tokens_mask(asked["input_ids"][0].tolist(), already_has_special_tokens=True)
-        words = [place for place, mark in enumerate(special[:-2]) if not mark] or [0]  # without the stop and the end
+        found = self.model(**seen, input_ids=whole, attention_mask=torch.ones_like(whole))
+        words = [place for place, token in enumerate(ids, start=1) if token != stop] or [0]
         return found.pred_boxes[0], found.logits[0][:, words].sigmoid().mean(1)
 
 
@@ -105,6 +112,8 @@ class Owlv2(Detector):
     def candidates(self, image: np.ndarray, text: str) -> tuple[Tensor, Tensor]:
         """As `Detector.candidates`; a sentence is cut at the 16 tokens that the network reads."""
         longest = self.model.config.text_config.max_position_embeddings
+        if len(self.words(text)["input_ids"]) > longest:
+            warn_of_cut(text, longest)
         asked = self.words([text], return_tensors="pt", padding="max_length", truncation=True, max_length=longest)
         side = max(image.shape[:2])
         square = np.zeros((side, side, 3), dtype=np.uint8)

@@ -70,6 +70,9 @@ def find_hub_model(name: str | Path) -> Found | None:
         return None
     text = str(name).removeprefix("hf:")
     about = CATALOGUE.get(text)
+    if text in PARTS:
+        raise ValueError(f"model {text!r}: half of one; " + ", ".join(n for n in CATALOGUE if text in n.split("+"))
+                         + " are accepted")  # fmt: skip
     if about is not None:
         _need_library(text)
         return Found(text, tuple(_complete(_part(place, about.gated), place) for place in about.places), about)
@@ -78,7 +81,9 @@ def find_hub_model(name: str | Path) -> Found | None:
         return None if part is None else _alone(text, part)
     if text.count("+") == 1:
         _need_library(text)
-        names = [PARTS.get(place, place) for place in text.split("+")]
+        names = [PARTS.get(place.removeprefix("hf:"), place.removeprefix("hf:")) for place in text.split("+")]
+        if not all(names):
+            raise ValueError(f"model {text!r}: half of it is missing; DETECTOR+SEGMENTER is accepted")
         parts = [_complete(_part(place), place) for place in names]
         for part, wanted in zip(parts, ("detector", "segmenter"), strict=True):
             if FAMILIES[part.kind] != wanted:

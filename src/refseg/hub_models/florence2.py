@@ -15,7 +15,7 @@ import torch
 from transformers import AutoTokenizer, CLIPImageProcessorPil, Florence2ForConditionalGeneration, Florence2Processor
 
 from refseg.data.formats.outlines import fill_outline
-from refseg.hub_models.base import OwnSizeAnswerer, loaded, processor_of
+from refseg.hub_models.base import OwnSizeAnswerer, loaded, processor_of, warn_of_cut
 from refseg.hub_models.find import Found
 from refseg.prediction import Prediction
 
@@ -39,17 +39,33 @@ class Florence2(OwnSizeAnswerer):
         self.network.generation_config.max_length = None  # it would only be warned that ours is another
         self.longest = min(LONGEST, self.network.config.text_config.max_position_embeddings)
 
+    def readable(self, text: str) -> str:
+        """An expression as plain words, cut where the network has no more positions for it."""
+        words = self.processor.tokenizer
+        around = len(words(self.processor._construct_prompts(TASK)[0])["input_ids"])
+        limit = self.network.config.text_config.max_position_embeddings - self.processor.num_image_tokens - around - 2
+        ids = words(plain(text), add_special_tokens=False)["input_ids"]
+        if len(ids) <= limit:
+            return plain(text)
+        warn_of_cut(text, limit)
+        return str(words.decode(ids[:limit]))
+
     def ask(self, image: np.ndarray, texts: Sequence[str], details: bool) -> list[Prediction]:
         """As `OwnSizeAnswerer.ask`, one expression after another; details are `polygons`."""
         found = []
         for text in texts:
-            asked = self.processor(images=image, text=TASK + text, return_tensors="pt").to(self.device)
+            asked = self.processor(images=image, text=TASK + self.readable(text), return_tensors="pt").to(self.device)
             sequence = self.network.generate(**asked, max_new_tokens=self.longest - 1, num_beams=3, do_sample=False)
             answer = self.processor.batch_decode(sequence, skip_special_tokens=False)[0]
             outlines = outlines_of(answer, (image.shape[0], image.shape[1]))
             shown = {"polygons": outlines} if details else {}
             found.append(Prediction(text, draw_outlines(outlines, image.shape[:2]), None, None, shown, image))
         return found
+
+
+def plain(text: str) -> str:
+    """An expression without anything that is a command to the model, as `<OCR>` or `<loc_5>`: the brackets go."""
+    return re.sub(r"</?(\w*)>", r"\1", text)
 
 
 def outlines_of(answer: str, size: tuple[int, int]) -> list[np.ndarray]:

@@ -25,8 +25,10 @@ def load_hub_model(found: Found, device: torch.device) -> Model | Answerer:
     """
     try:
         return _load(found, device)
-    except ValueError:
-        raise
+    except ValueError as error:
+        if any(str(part.folder) in str(error) for part in found.parts):
+            raise
+        raise ValueError(f"{found.name}: {error}") from error
     except Exception as error:  # of whatever kind
         raise ValueError(f"{found.name}: its files do not fit each other ({first_line(error)})") from error
 

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, Sam3Model
 
 from refseg.answers import make_prediction
 from refseg.data.transforms import InputConfig, image_to_pixels
-from refseg.hub_models.base import OwnSizeAnswerer, loaded, processor_of
+from refseg.hub_models.base import OwnSizeAnswerer, loaded, processor_of, warn_of_cut
 from refseg.hub_models.find import Found
 from refseg.prediction import Prediction
 
@@ -35,6 +35,8 @@ class Sam3(OwnSizeAnswerer):
         seen = self.model.get_vision_features(image_to_pixels(image, self.input)[None].to(self.device))
         predictions = []
         for text in texts:
+            if len(self.words(text)["input_ids"]) > self.longest:
+                warn_of_cut(text, self.longest)
             asked = self.words([text], return_tensors="pt", padding="max_length", truncation=True,
                                max_length=self.longest).to(self.device)  # fmt: skip
             found = self.model(vision_embeds=seen, **asked)

@@ -62,7 +62,8 @@ class Sam2(Segmenter):
         scaled = scale_boxes(boxes, image.shape[:2], self.input.size)
         embedded: Any = self.model.get_image_embeddings(pixels)
         found = self.model(image_embeddings=embedded, input_boxes=scaled[None].to(self.device), multimask_output=False)
-        return to_image(found.pred_masks[0, :, 0], self.input.size, self.input.size, image.shape[:2])
+        small = found.pred_masks[0].float()  # (N, 1, h, w); SAM 2 enlarges at once
+        return F.interpolate(small, image.shape[:2], mode="bilinear", align_corners=False)[:, 0]
 
 
 def scale_boxes(boxes: Tensor, size: tuple[int, ...], resized: tuple[int, ...]) -> Tensor:

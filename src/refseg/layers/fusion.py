@@ -59,13 +59,14 @@ class NormedProjection:
     Args:
         pixels: (T, P, C), `centred`.
         weight: (D, C) or (T, D, C).
+        words: Whether C is the number of words, which is small and another in every batch.
     """
 
-    def __init__(self, pixels: Tensor, weight: Tensor) -> None:
+    def __init__(self, pixels: Tensor, weight: Tensor, words: bool = False) -> None:
         self.pixels, self.weight = pixels, weight
         with torch.autocast(pixels.device.type, enabled=False):  # half precision is too coarse for sums of squares
             x, w = at_least_float32(pixels), at_least_float32(weight)
-            if x.shape[1] > x.shape[2]:  # the covariance of C channels is smaller than P pixels of D channels
+            if words or x.shape[1] > x.shape[2]:  # the covariance of C channels is smaller than P pixels of D channels
                 variance = (w @ (x.transpose(1, 2) @ x / x.shape[1]) * w).sum(-1).clamp(min=0)
             else:
                 variance = (x @ w.transpose(-1, -2)).square().mean(1)
@@ -180,7 +181,7 @@ class VLBA(nn.Module):
         key, value = (_by_head(f(words) * real, self.heads) for f in (self.key, self.word_value))  # (T, N * L, C)
         scores = query.times(key) * pixels.shape[-1] ** -0.5  # A1, L5: (T, P, N * L)
         over_words = _over_words(scores, real, self.heads)
-        gathered = NormedProjection(centred(over_words), _projected(value, self.pixel_out))  # A2, L6: V_r
+        gathered = NormedProjection(centred(over_words), _projected(value, self.pixel_out), words=True)  # A2, L6: V_r
         fused = self.pixel_fuse.of_pair(F.gelu(self.pixel_branch(pixels)), gathered)  # A4, L8: V_m
         updated = pixels + self.pixel_gate(fused) * fused  # A6, L10: V'
         if not self.update_words:
@@ -216,7 +217,7 @@ class PWAM(nn.Module):
         query = NormedProjection(centred(pixels), self.query.weight)
         key, value = (_by_head(f(words) * real, self.heads) for f in (self.key, self.value))
         over_words = _over_words(query.times(key) * pixels.shape[-1] ** -0.5, real, self.heads)
-        read = NormedProjection(centred(over_words), _projected(value, self.out)).of_pixels()
+        read = NormedProjection(centred(over_words), _projected(value, self.out), words=True).of_pixels()
         return F.gelu(self.fuse(F.gelu(self.pixel_branch(pixels)) * read))
 
     def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Fused:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from refseg.data.formats.rle import decode_rle
+from refseg.fields import as_id, as_text, shown
 from refseg.files import write_text_beside
 from refseg.prediction import Prediction
 from refseg.scoring.predictions import PredictionFile
@@ -36,12 +38,15 @@ def coco_results(file: PredictionFile) -> list[dict[str, Any]]:
             mask = decode_rle(row["rle"])
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
-        score = row.get("score")
-        answer = Prediction(str(row.get("expression", "")), mask, 1.0 if score is None else score, None)
-        image = str(row["image_id"])
+        text, score = row.get("expression"), row.get("score")
+        if score is not None and (type(score) not in (int, float) or not math.isfinite(score)):
+            raise ValueError(f"{where}: score {shown(score)}; a number, or null, is accepted")
+        answer = Prediction(as_text("" if text is None else text, where), mask, 1.0 if score is None else score, None)
+        image = as_id(row["image_id"], f"{where}: image_id")
+        number = image.isascii() and image.isdigit() and len(image) < 16 and str(int(image)) == image
         results.append(
             {
-                "image_id": int(image) if image.isascii() and image.isdigit() else image,
+                "image_id": int(image) if number else image,
                 "category_id": 1,
                 **answer.to_coco(),
                 "sent_id": sent_id,
@@ -59,5 +64,5 @@ def write_coco_results(predictions: Path, out: Path, overwrite: bool = False) ->
     if out.exists() and not overwrite:
         raise ValueError(f"{out}: is there already; another name is accepted, or --overwrite")
     results = coco_results(PredictionFile(predictions))
-    write_text_beside(out, json.dumps(results) + "\n")
+    write_text_beside(out, json.dumps(results, allow_nan=False) + "\n")
     return len(results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Protocol, TypeGuard
 
@@ -14,7 +15,7 @@ from refseg.protocols import ORIGINAL
 from refseg.protocols import Protocol as ScoringProtocol
 from refseg.scoring.evaluation import judge, target_mask
 from refseg.scoring.metrics import Scores
-from refseg.types import Samples
+from refseg.types import Reference, Samples
 
 
 class WithBaselines(Samples, Protocol):
@@ -29,6 +30,10 @@ class WithObjects(Samples, Protocol):
     """A split that knows the annotated objects of its images."""
 
     knows_objects: bool
+
+    def objects(self, index: int, size: tuple[int, int]) -> Iterable[Reference]:
+        """The objects of an image of a size (H, W), with their categories."""
+        ...
 
 
 def can_be_guessed(data: Samples) -> TypeGuard[WithBaselines | WithObjects]:
@@ -53,7 +58,7 @@ def evaluate_baselines(
     scores: dict[str, Scores] = {}
     for asked in ask(data, limit):
         question = replace(asked, others=nobody)  # what a guesser found instead is nobody's question
-        guesses = data.baselines(asked.index) if hasattr(data, "baselines") else guess_objects(asked)
+        guesses = data.baselines(asked.index) if hasattr(data, "baselines") else guess_objects(asked, data)
         for name, masks in guesses.items():
             guessed = [target_mask(masks[number], config, protocol) for number in question.numbers]
             for pair in judge(question, guessed, config, protocol):
@@ -61,23 +66,28 @@ def evaluate_baselines(
     return scores
 
 
-def guess_objects(question: Question) -> dict[str, list[np.ndarray]]:
+def guess_objects(question: Question, data: WithObjects) -> dict[str, list[np.ndarray]]:
     """Guesses about an image with annotated objects: any of them, the largest, and any of the target's category.
+
+    Only single annotated objects are guessed: no union of several, and never nothing. Where the target has no category,
+    or none that is annotated, any object is.
 
     Args:
         question: What is asked; the same image is always guessed alike.
+        data: Knows the objects.
 
     Returns:
         Per guesser one mask (H, W) bool for every expression of the image.
     """
     sample = question.sample
-    things = [*sample.references, *question.others()]
+    empty = Reference("", np.zeros(question.size, dtype=bool))
+    things = list(data.objects(question.index, question.size)) or [empty]
     random = np.random.default_rng(zlib.crc32(sample.image_id.encode("utf-8", "surrogatepass")))
     largest = max(things, key=lambda thing: int(np.count_nonzero(thing.mask)))
     found: dict[str, list[np.ndarray]] = {name: [] for name in ("random object", "largest object", "its category")}
     for expression in sample.expressions:
         category = sample.references[expression.reference].category
-        alike = [thing for thing in things if thing.category == category]
+        alike = [thing for thing in things if category is not None and thing.category == category] or things
         found["random object"].append(things[int(random.integers(len(things)))].mask)
         found["largest object"].append(largest.mask)
         found["its category"].append(alike[int(random.integers(len(alike)))].mask)

@@ -5,7 +5,7 @@ Only statistics about mistakes need them ("it found another object"), so nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from refseg.data.formats.regions import RawReference, Size, rasterise
@@ -30,6 +30,7 @@ class AnnotatedObjects:
         self.there = self._path.is_file()
         self._image_ids = image_ids
         self._found: Mapping[str, tuple[RawReference, ...]] | None = None
+        self._ids: set[tuple[str, str]] = set()  # image and annotation, crowds too
 
     def of(self, image_id: str, size: Size, without: set[str]) -> Iterator[Reference]:
         """The objects of an image, each drawn when it is its turn, so that only one takes memory.
@@ -44,9 +45,7 @@ class AnnotatedObjects:
         Raises:
             ValueError: The file can no longer be read.
         """
-        if self._found is None:
-            self._found = self._read()
-        for raw in self._found.get(image_id, ()):
+        for raw in self._all().get(image_id, ()):
             if raw.ref_id in without:
                 continue
             try:
@@ -55,12 +54,32 @@ class AnnotatedObjects:
                 continue
             yield Reference(raw.ref_id, mask, raw.category)
 
+    def check(self, image_id: str, ann_ids: Iterable[str]) -> None:
+        """Makes sure that annotations which somebody names are there and of that image.
+
+        Raises:
+            ValueError: One is not, or the file can no longer be read.
+        """
+        self._all()
+        for ann_id in ann_ids:
+            if (image_id, ann_id) not in self._ids:
+                raise ValueError(f"{self._path}: has no annotation {ann_id} of image {image_id}, which the expressions "
+                                 "beside it name; their own file is accepted there, or none")  # fmt: skip
+
+    def _all(self) -> Mapping[str, tuple[RawReference, ...]]:
+        if self._found is None:
+            self._found = self._read()
+        return self._found
+
     def _read(self) -> dict[str, tuple[RawReference, ...]]:
         from refseg.data.formats.coco import read_instances  # it builds on the index, which asks here
 
         wanted, found = set(self._image_ids), dict[str, tuple[RawReference, ...]]()
         for annotation in read_instances(self._path).annotations.values():
-            if annotation.image_id not in wanted or annotation.crowd:
+            if annotation.image_id not in wanted:
+                continue
+            self._ids.add((annotation.image_id, annotation.ann_id))
+            if annotation.crowd:
                 continue
             try:
                 region = annotation.region(f"{self._path}: annotation {annotation.ann_id}")
