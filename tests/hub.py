@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import transformers as hf
 from tokenizers import Tokenizer as Inner
-from tokenizers import models, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers
 from tokenizers.processors import RobertaProcessing
 
 WORDS = ("red", "circle", "square", "the", "left", "on", "a", "man", "in", "black")
@@ -44,7 +44,7 @@ def write_florence_words(folder: Path) -> dict[str, int]:
                *(f"<loc_{place}>" for place in range(1000))]  # fmt: skip
     ids = {piece: i for i, piece in enumerate([*special[:5], *sorted(pre_tokenizers.ByteLevel.alphabet())])}
     inner = Inner(models.BPE(vocab=ids, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     inner.post_processor = RobertaProcessing(("</s>", 2), ("<s>", 0))
     names = {
         "bos_token": "<s>",

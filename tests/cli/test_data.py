@@ -46,6 +46,29 @@ def coco(tmp_path):
     return tmp_path / "coco.json"
 
 
+def test_annotations_that_are_read_are_never_replaced(refseg, tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "images" / "a.png")
+    box = [8, 8, 40, 8, 40, 40, 8, 40]
+    content = {"images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}],
+               "categories": [{"id": 1, "name": "dog"}],
+               "annotations": [{"id": 5, "image_id": 1, "category_id": 1, "segmentation": [box], "area": 1024,
+                                "bbox": [8, 8, 32, 32], "iscrowd": 0}]}  # fmt: skip
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(content))
+    before = file.read_bytes()
+    for options in ((), ("--overwrite",)):
+        code, _, complaint = refseg("refer", file, tmp_path / "images", tmp_path, *options)
+        assert code == 2 and "instances.json" in complaint and file.read_bytes() == before
+    assert refseg("refer", file, tmp_path / "images", tmp_path / "own")[0] == 0
+
+
+def test_options_that_have_no_effect_on_answers_are_refused(refseg, tmp_path):
+    given = ("export", tmp_path / "o.json", "--predictions", "p.jsonl", "--split", "val", "--limit", 2)
+    code, _, complaint = refseg(*given)
+    assert code == 2 and "--split, --limit with --predictions" in complaint
+
+
 def test_refer_makes_a_data_set_that_check_finds_nothing_in(refseg, coco, tmp_path):
     out = tmp_path / "new" / "set"
     code, said, err = refseg("refer", coco, tmp_path / "photos", out, "--per-object", 2)

@@ -13,7 +13,7 @@ from hub import tiny_hub
 from refseg.data.transforms import image_to_pixels
 from refseg.hub_models.detectors import GroundingDino, Owlv2, corners, sentence
 from refseg.hub_models.find import find_hub_model
-from refseg.hub_models.florence2 import draw_outlines, outlines_of
+from refseg.hub_models.florence2 import draw_outlines, outlines_of, plain
 from refseg.hub_models.segmenters import Sam2, scale_boxes, to_image
 from refseg.predictor import Predictor
 
@@ -78,9 +78,21 @@ def test_the_candidate_that_fits_the_whole_sentence_wins():
     logits[0, 0] = torch.tensor([9.0, 4.0, -4.0, 9.0, 9.0])  # fits one word, and everything that is none
     logits[0, 1] = torch.tensor([-9.0, 1.0, 1.0, -9.0, -9.0])
     boxes = torch.tensor([[[0.5, 0.5, 1.0, 1.0], [0.25, 0.5, 0.5, 0.5]]])
-    detector.model = lambda **inputs: SimpleNamespace(logits=logits, pred_boxes=boxes)
+    seen = []
+
+    def model(**inputs):
+        seen.append(inputs["input_ids"][0].tolist())
+        return SimpleNamespace(logits=logits, pred_boxes=boxes)
+
+    config = detector.model.config
+    detector.model = type("Model", (), {"config": config, "__call__": staticmethod(model)})()
     box, score = detector.best_box(IMAGE, "Red circle.")
     assert box.tolist() == [0.0, 10.0, 30.0, 30.0] and score == pytest.approx(float(torch.tensor(1.0).sigmoid()))
+    assert seen == [words]
+    logits = torch.zeros(1, 2, 64)
+    with pytest.warns(UserWarning, match="longer than the 61 tokens this model reads: cut"):
+        detector.best_box(IMAGE, "red " * 99)
+    assert len(seen[1]) == 64 and seen[1][-2:] == words[-2:]  # the stop and the end stay
 
 
 def test_owlv2_sees_the_image_in_the_corner_of_a_square():
@@ -134,3 +146,11 @@ def test_the_image_of_several_expressions_is_embedded_once(monkeypatch):
     alone = predictor(IMAGE, TEXTS[1])
     np.testing.assert_allclose(both[1].logits, alone.logits, atol=1e-4)
     assert both[0].logits.shape == (40, 60) and set(both[0].details) == {"box", "box_score"} and not alone.details
+
+
+def test_florence_reads_words_and_no_commands():
+    assert plain("the <OCR> sign </s> at <loc_5>, 3 < 4 > 2") == "the OCR sign s at loc_5, 3 < 4 > 2"
+    predictor = Predictor.from_pretrained(tiny_hub("florence-2"), "cpu")
+    assert predictor(IMAGE, "the <image> on the <OCR>").mask.shape == (40, 60)
+    with pytest.warns(UserWarning, match="tokens this model reads: cut"):
+        predictor(IMAGE, "red " * 99)

@@ -106,6 +106,30 @@ def test_annotated_objects_are_guessed(crowded):
     assert scores["largest object"].summary()["mIoU"] == 0.5 and len(scores["its category"].pairs) == 2
 
 
+def test_annotations_of_something_else_are_named(crowded, tmp_path):
+    content = json.loads((tmp_path / "instances.json").read_text())
+    content["annotations"] = content["annotations"][1:]
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"instances.json: has no annotation 1 of image 7"):
+        evaluate_baselines(crowded)
+
+
+@pytest.mark.parametrize("score", ["1e400", '"high"', "[1]", "true"])
+def test_a_score_that_is_no_number_is_named(tmp_path, score):
+    path = written(tmp_path, row(0, square(0, 0, 2), score="HERE"))
+    path.write_text(path.read_text().replace('"HERE"', score))
+    with pytest.raises(ValueError, match="'s0': score .*; a number, or null, is accepted"):
+        coco_results(PredictionFile(path))
+
+
+@pytest.mark.parametrize(
+    ("image_id", "told"), [("00000123", "00000123"), ("123", 123), (123, 123), ("9" * 40, "9" * 40)]
+)
+def test_images_are_not_merged(tmp_path, image_id, told):
+    path = written(tmp_path, row(0, square(0, 0, 2), image_id=image_id))
+    assert coco_results(PredictionFile(path))[0]["image_id"] == told
+
+
 def test_data_without_objects_is_not_guessed(tmp_path):
     from ball import OUTLINE, own_data
 

@@ -111,8 +111,8 @@ def test_checkpointing_keeps_less_but_the_inside_of_the_largest_block_for_a_mome
 def test_half_precision_halves_what_it_touches_and_keeps_weights_of_its_own():
     full, half = (step_memory(tiny("lavt"), precision=precision) for precision in ("fp32", "bf16"))
     assert 0.5 * full.activations_per_image < half.activations_per_image < 0.9 * full.activations_per_image
-    assert full.activations_fixed < 0.01 * full.weights
-    assert 0.2 * full.weights < half.activations_fixed <= 0.5 * full.weights
+    assert full.activations_fixed < 0.15 * full.weights  # query, key and value of every window as one matrix
+    assert 0.2 * full.weights < half.activations_fixed <= 0.6 * full.weights
     assert step_memory(tiny("lavt"), precision="fp16") == half
 
 
@@ -179,7 +179,7 @@ def test_every_preset_has_a_plan(no_forward, monkeypatch):
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_has_a_plan_with_its_activations(name):
     memory = plan_report(get_preset(name))["memory"]
-    assert memory["activations_per_expression"] > 5e6
+    assert memory["activations_per_expression"] > 3e6
 
 
 @pytest.mark.parametrize("method", METHODS)
