@@ -9,6 +9,7 @@ from typing import Any
 
 from refseg.fields import parse_json, read_text
 from refseg.hub_models.catalogue import CATALOGUE, PARTS, HubModel
+from refseg.presets import preset_table
 from refseg.weights.folders import from_hub, packaged_models
 
 # The family of a repository, by `model_type` in its config.
@@ -66,8 +67,8 @@ def find_hub_model(name: str | Path) -> Found | None:
     Raises:
         ValueError: It cannot be downloaded, or a part does not do what is wanted of it.
     """
-    if not isinstance(name, str | Path) or str(name) in packaged_models():
-        return None
+    if not isinstance(name, str | Path) or str(name) in packaged_models() or str(name) in preset_table():
+        return None  # `find_model` knows them
     text = str(name).removeprefix("hf:")
     about = CATALOGUE.get(text)
     if text in PARTS:
