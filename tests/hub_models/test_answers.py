@@ -154,3 +154,33 @@ def test_florence_reads_words_and_no_commands():
     assert predictor(IMAGE, "the <image> on the <OCR>").mask.shape == (40, 60)
     with pytest.warns(UserWarning, match="tokens this model reads: cut"):
         predictor(IMAGE, "red " * 99)
+
+
+def test_sam3_answers_with_its_surest_instance():
+    predictor = Predictor.from_pretrained(tiny_hub("sam3"), "cpu")
+    assert predictor.input.size == (56, 56)
+    grey = image_to_pixels(np.full((40, 60, 3), 51, np.uint8), predictor.input)
+    assert grey[:, 7, 9].tolist() == pytest.approx([-0.6] * 3)  # 0.2 of white, -1 to 1
+    masks = torch.full((1, 2, 4, 4), -4.0)
+    masks[0, 0], masks[0, 1, :, 2:] = 4.0, 4.0  # everything, and the right half
+    found = SimpleNamespace(
+        pred_logits=torch.tensor([[0.0, 2.0]]), presence_logits=torch.tensor([[0.0]]), pred_masks=masks
+    )
+    seen = []
+
+    class Model:
+        config = predictor.model.config
+
+        def get_vision_features(self, pixels):
+            seen.append(tuple(pixels.shape))
+            return "features"
+
+        def __call__(self, vision_embeds, **words):
+            assert vision_embeds == "features" and words["input_ids"].shape == (1, 16)
+            return found
+
+    predictor.model = Model()
+    answers = predictor(IMAGE, ["red box", "a box"], details=True)
+    assert seen == [(1, 3, 56, 56)] and len(answers) == 2
+    assert answers[0].mask[:, 40:].all() and not answers[0].mask[:, :20].any()
+    assert answers[0].details["instance_score"] == pytest.approx(0.8808 * 0.5, abs=1e-4)
