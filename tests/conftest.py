@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,19 @@ def reference():
     from safetensors.torch import load_file
 
     return lambda name: load_file(REFERENCE / f"{name}.safetensors")
+
+
+@pytest.fixture
+def refseg(monkeypatch, capsys):
+    """Runs `refseg ARGUMENTS` and returns its exit code, stdout and stderr."""
+
+    from refseg.cli.main import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["refseg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        said = capsys.readouterr()
+        return stopped.value.code or 0, said.out, said.err
+
+    return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from refseg.answers import AT_ONCE, About, Answer, Answerer, answer_of, make_pre
 from refseg.data.shapes import SETS
 from refseg.data.transforms import image_to_pixels, logits_to_image
 from refseg.device import pick_device
-from refseg.hub_models import find_hub_model
+from refseg.hub_models import Found, find_hub_model
 from refseg.hub_models.load import load_hub_model
 from refseg.prediction import Prediction
 from refseg.protocols import Protocol
@@ -54,12 +55,14 @@ class Predictor(Answerer):
         return About(model.name, model.sha256, model.identity, model.training, model.input, words)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = DEFAULT_MODEL, device: str | torch.device | None = None) -> Answerer:
+    def from_pretrained(
+        cls, name: str | Path | Found = DEFAULT_MODEL, device: str | torch.device | None = None
+    ) -> Answerer:
         """Loads a packaged model, a model folder, or one from the Hugging Face hub, and returns what answers with it.
 
         Args:
             name: A packaged name, the folder of a model or run, `user/name` on the hub, or one of
-                `refseg.hub_models.CATALOGUE`, as `florence-2-base`.
+                `refseg.hub_models.CATALOGUE`, as `florence-2-base`; or what `find_hub_model` found of one.
             device: CUDA where there is one by default.
 
         Returns:
@@ -68,8 +71,8 @@ class Predictor(Answerer):
         Raises:
             ValueError: There is no such model, or it is damaged.
         """
-        found = find_hub_model(name)
-        model = load_model(name) if found is None else load_hub_model(found, pick_device(device))
+        found = name if isinstance(name, Found) else find_hub_model(name)
+        model = load_model(cast(str, name)) if found is None else load_hub_model(found, pick_device(device))
         return cls(model, device) if isinstance(model, Model) else model
 
     def predict(

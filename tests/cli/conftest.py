@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from refseg.cli.main import main
 from refseg.weights.store import save_model
 from tiny import tiny_model
-
-
-@pytest.fixture
-def refseg(monkeypatch, capsys):
-    """Runs `refseg ARGUMENTS` and returns its exit code, stdout and stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["refseg", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        said = capsys.readouterr()
-        return stopped.value.code or 0, said.out, said.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -72,3 +72,8 @@ def test_the_types_and_the_ground_need_no_torch():
     call = "import sys, refseg, refseg.types, refseg.files, refseg.masks, refseg.protocols, refseg.prediction; " \
            "refseg.list_models(); assert 'torch' not in sys.modules"  # fmt: skip
     assert subprocess.run([sys.executable, "-c", call]).returncode == 0
+
+
+def test_the_command_line_itself_needs_not_even_numpy():
+    call = "import sys, refseg.cli.main; assert 'numpy' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", call]).returncode == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from PIL import Image
 from ball import OUTLINE, own_data
 from hub import MAKERS, tiny_hub
 from refseg.answers import About, Answer, Answerer
-from refseg.cli.main import main
 from refseg.hub_models import CATALOGUE, PHOTO_MODEL, find_hub_model
 from refseg.prediction import Prediction
 from refseg.predictor import Predictor
@@ -30,15 +28,12 @@ def named(model: str) -> str:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(refseg):
     """Runs `refseg ARGUMENTS` and returns its exit code, and what it said, on stderr before stdout."""
 
     def runs(*arguments):
-        monkeypatch.setattr(sys, "argv", ["refseg", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        said = capsys.readouterr()
-        return stopped.value.code or 0, said.err + said.out
+        code, said, complaint = refseg(*arguments)
+        return code, complaint + said
 
     return runs
 
@@ -287,3 +282,19 @@ def test_the_library_is_asked_for_before_anything_is_downloaded(monkeypatch, run
         code, output = run("segment", photo, "x", "--model", model)
         assert code == 2 and "needs the library transformers; `pip install 'refseg[hub]'` brings it" in output
     assert run("segment", photo, "red", "--model", "lgformer-shapes", "--out", photo.parent / "out")[0] == 0
+
+
+def test_a_folder_of_the_users_comes_before_the_name_of_a_half(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match=r"model 'sam': half of one; .*grounding-dino\+sam"):
+        find_hub_model("sam")
+    (tmp_path / "sam").symlink_to(tiny_hub("clipseg"))
+    monkeypatch.chdir(tmp_path)
+    assert find_hub_model("sam").family == "clipseg"
+
+
+def test_a_score_is_that_of_the_protocols_own_mask(photo):
+    predictor = Predictor.from_pretrained(named("sam3"), "cpu")
+    image = np.asarray(Image.open(photo))
+    (answer,) = predictor.answers([image], [["red circle"]], Protocol("mine", threshold=0.4))
+    expected = predictor(image, "red circle").at(0.4)
+    assert np.array_equal(answer.masks[0], expected.mask) and answer.scores == [expected.score]

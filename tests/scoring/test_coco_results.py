@@ -66,6 +66,10 @@ def test_what_is_no_answer_of_an_image_is_named(tmp_path):
         write_coco_results(path, out)
     assert out.read_text() == "mine"
     assert write_coco_results(path, out, overwrite=True) == 1
+    answers = path.read_bytes()
+    with pytest.raises(ValueError, match="is read and would be replaced"):
+        write_coco_results(path, path, overwrite=True)
+    assert path.read_bytes() == answers
     assert json.loads(out.read_text())[0]["image_id"] == "img_7"
 
 

@@ -58,12 +58,12 @@ def refer(
 
     turned = read_as(orientation=orientation).orientation
     target = out / "data.jsonl"
-    for file in (target, out / "summary.json", out / "instances.json"):
+    mine = out / "instances.json"
+    for file in (target, out / "summary.json", mine):
+        if file.exists() and coco.exists() and file.samefile(coco):
+            raise ValueError(f"{file}: is read and would be replaced; another folder is accepted")
         if file.exists() and not overwrite:
             raise ValueError(f"{file}: exists; a folder without {file.name} is accepted, or --overwrite")
-    mine = out / "instances.json"
-    if mine.exists() and coco.exists() and mine.samefile(coco):
-        raise ValueError(f"{out}: holds {coco.name}, which is read and would be replaced; another folder is accepted")
     describer = Describer(Photos(coco), images, out, Options(seed, per_object, limit, val_percent, turned))
     prepare_folder(out)
 

@@ -20,6 +20,7 @@ from refseg.cli.options import (
     OverlapOption,
     OverwriteOption,
     SkipBadOption,
+    find_any_model,
     load_predictor,
     read_as,
 )
@@ -72,9 +73,7 @@ def evaluate(
     from refseg.data.questions import images_asked
     from refseg.data.sets import open_data
     from refseg.data.verify import without_bad
-    from refseg.hub_models.find import find_hub_model
     from refseg.protocols import find_protocol
-    from refseg.weights.folders import find_model
 
     if None not in (model, named) and model != named:
         raise ValueError(f"MODEL {model!r} and --model {named!r}: one of the two is accepted")
@@ -101,8 +100,7 @@ def evaluate(
             raise ValueError(f"{data} {split}: nothing is left of it that can be used")
     if getattr(samples, "endless", False) and limit is None and predictions is None:
         raise ValueError(f"split {split!r}: endless; give --limit, or one of val, testA, testB")
-    if model is not None and find_hub_model(model) is None:
-        find_model(model)
+    found = None if model is None else find_any_model(model)
     from refseg.scoring.report import Origin
     from refseg.scoring.runs import evaluation_report, evaluation_table, predictions_report
 
@@ -115,7 +113,7 @@ def evaluate(
             report = predictions_report(predictions, samples, origin, chosen, out, bar.advance, overwrite)
     else:
         assert model is not None
-        predictor = load_predictor(model, device)
+        predictor = load_predictor(found, device)
         known = predictor.about.training
         origin = Origin(model, data, split, words, limit, "model", known, command, seed, reading.told, left)
         asked: Any = words

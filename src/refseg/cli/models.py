@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refseg.cli.options import JsonOption
-from refseg.hub_models.catalogue import CATALOGUE
 from refseg.presets import preset_table
 from refseg.weights.folders import DEFAULT_MODEL, PACKAGED, packaged_models
 
@@ -45,6 +44,8 @@ def models_report(wanted: str = "") -> dict[str, Any]:
     Returns:
         Both sorted as a person counts: `queries-8` before `queries-16`.
     """
+    from refseg.hub_models.catalogue import CATALOGUE
+
     packaged = []
     for name in sorted(packaged_models(), key=_as_counted):
         config = json.loads((PACKAGED / name / "config.json").read_text(encoding="utf-8"))

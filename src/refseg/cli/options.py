@@ -68,20 +68,30 @@ def read_as(
     return Reading(overlap, images, mask_values, orientation, skip_bad)  # type: ignore[arg-type]
 
 
-def load_predictor(model: str, device: str | None) -> Any:
-    """The predictor of a model; torch is imported once the model's folder is there.
+def find_any_model(model: str) -> Any:
+    """What `load_predictor` loads: files of the hub, or the name of one of our own models; torch is not imported.
 
     Raises:
-        ValueError: There is no such model or device, or the model is damaged.
+        ValueError: There is no such model.
     """
     from refseg.hub_models.find import find_hub_model
     from refseg.weights.folders import find_model
 
-    if find_hub_model(model) is None:
+    found = find_hub_model(model)
+    if found is None:
         find_model(model)
+    return model if found is None else found
+
+
+def load_predictor(found: Any, device: str | None) -> Any:
+    """The predictor of what `find_any_model` found.
+
+    Raises:
+        ValueError: There is no such device, or the model is damaged.
+    """
     from refseg.predictor import Predictor
 
-    return Predictor.from_pretrained(model, device)
+    return Predictor.from_pretrained(found, device)
 
 
 def complain(message: str) -> None:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refseg.cli.options import DeviceOption, JsonOption, ModelOption, complain, load_predictor
-from refseg.hub_models.catalogue import PHOTO_MODEL
+from refseg.cli.options import DeviceOption, JsonOption, ModelOption, complain, find_any_model, load_predictor
 
 if TYPE_CHECKING:
     from refseg.answers import About
@@ -96,7 +95,7 @@ def _segment_all(
     from refseg.files import FolderLock, prepare_folder
     from refseg.segment import segment_list
 
-    predictor = load_predictor(model, device)
+    predictor = load_predictor(find_any_model(model), device)
     _warn_of_unread(predictor.about, [text for task in tasks for text in task.expressions])
     prepare_folder(out)
     results: list[dict[str, Any]] = []
@@ -119,6 +118,8 @@ def _segment_all(
 
 def _warn_of_unread(about: About, texts: list[str]) -> None:
     """Says which words a model that learned from drawn shapes alone has never read, and the way to one of photos."""
+    from refseg.hub_models.catalogue import PHOTO_MODEL
+
     if about.words is None:
         return
     words = dict.fromkeys(word for text in texts for word in re.findall(r"[^\W_]+", text.lower()))

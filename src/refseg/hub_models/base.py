@@ -18,7 +18,7 @@ from refseg.answers import AT_ONCE, About, Answer, Answerer
 from refseg.fields import shown
 from refseg.files import first_line, hash_of
 from refseg.hub_models.find import Found, Part
-from refseg.prediction import Prediction
+from refseg.prediction import Prediction, mean_probability
 from refseg.protocols import PROTOCOLS, Protocol
 
 RULES = "1"  # changes with our own part of an answer: preprocessing, choice of the box, rasterising
@@ -97,8 +97,12 @@ class OwnSizeAnswerer(Answerer):
         self.check_protocol(protocol)
         for image, texts in zip(images, expressions, strict=True):
             found = self.predict([image], [texts])[0]
-            masks = np.stack([_mask_of(prediction, protocol) for prediction in found])
-            yield Answer(masks, [prediction.score for prediction in found], None)
+            masks = [_mask_of(prediction, protocol) for prediction in found]
+            scores = [
+                prediction.score if prediction.logits is None else mean_probability(prediction.logits, mask)
+                for prediction, mask in zip(found, masks, strict=True)
+            ]
+            yield Answer(np.stack(masks), scores, None)
 
 
 def _at_own_size(protocol: Protocol) -> bool:

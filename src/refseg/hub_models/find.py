@@ -71,15 +71,15 @@ def find_hub_model(name: str | Path) -> Found | None:
         return None  # `find_model` knows them
     text = str(name).removeprefix("hf:")
     about = CATALOGUE.get(text)
-    if text in PARTS:
-        raise ValueError(f"model {text!r}: half of one; " + ", ".join(n for n in CATALOGUE if text in n.split("+"))
-                         + " are accepted")  # fmt: skip
     if about is not None:
         _need_library(text)
         return Found(text, tuple(_complete(_part(place, about.gated), place) for place in about.places), about)
     if Path(text).is_dir():
         part = _in_folder(text, Path(text))
         return None if part is None else _alone(text, part)
+    if text in PARTS:
+        raise ValueError(f"model {text!r}: half of one; " + ", ".join(n for n in CATALOGUE if text in n.split("+"))
+                         + " are accepted")  # fmt: skip
     if text.count("+") == 1:
         _need_library(text)
         names = [PARTS.get(place.removeprefix("hf:"), place.removeprefix("hf:")) for place in text.split("+")]

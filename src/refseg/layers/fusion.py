@@ -85,20 +85,23 @@ class NormedProjection:
         return (attention @ self.pixels) @ self.weight.transpose(-1, -2) * self.scale
 
 
+def _channels_of_heads(x: Tensor, heads: int) -> Tensor:
+    """(N, C) of 1 where a head has a channel of (..., C), and 0 elsewhere."""
+    return torch.eye(heads, dtype=x.dtype, device=x.device).repeat_interleave(x.shape[-1] // heads, 1)
+
+
 def _by_head(x: Tensor, heads: int) -> Tensor:
     """(T, L, C) to (T, N * L, C): the words once for every head, with its channels alone and zero in the others."""
     if heads == 1:
         return x
-    own = torch.eye(heads, dtype=x.dtype, device=x.device).repeat_interleave(x.shape[-1] // heads, 1)  # (N, C)
-    return (x[:, None] * own[:, None]).flatten(1, 2)
+    return (x[:, None] * _channels_of_heads(x, heads)[:, None]).flatten(1, 2)
 
 
 def _own_channels(x: Tensor, heads: int) -> Tensor:
     """(T, N * L, C) to (T, L, C): of every channel what its own head has."""
     if heads == 1:
         return x
-    own = torch.eye(heads, dtype=x.dtype, device=x.device).repeat_interleave(x.shape[-1] // heads, 1)  # (N, C)
-    return (x.unflatten(1, (heads, -1)) * own[:, None]).sum(1)
+    return (x.unflatten(1, (heads, -1)) * _channels_of_heads(x, heads)[:, None]).sum(1)
 
 
 def _over_padding(real: Tensor) -> Tensor:

@@ -59,8 +59,11 @@ def write_coco_results(predictions: Path, out: Path, overwrite: bool = False) ->
     """Writes the answers of a predictions file as COCO's results, and returns how many there are.
 
     Raises:
-        ValueError: It is no predictions file, or `out` is there already and nothing said that it is replaced.
+        ValueError: It is no predictions file, `out` is that file, or is there already and nothing said that it is
+            replaced.
     """
+    if out.exists() and predictions.exists() and out.samefile(predictions):
+        raise ValueError(f"{out}: is read and would be replaced; another name is accepted")
     if out.exists() and not overwrite:
         raise ValueError(f"{out}: is there already; another name is accepted, or --overwrite")
     results = coco_results(PredictionFile(predictions))

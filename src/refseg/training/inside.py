@@ -31,7 +31,10 @@ def crowded(data: Samples) -> list[Sample]:
     """The first images of a split with expressions about two objects or more."""
     found: list[Sample] = []
     for index in range(min(len(data), LOOKED_THROUGH)):
-        sample = data[index]
+        try:
+            sample = data[index]
+        except ValueError:  # scoring says so, if it gets there; this ends no run
+            continue
         asked = {e.reference for e in sample.expressions if sample.references[e.reference].mask.any()}
         if len(asked) > 1:
             found.append(sample)

@@ -91,11 +91,15 @@ def from_hub(repository: str, patterns: list[str], revision: str | None = None, 
     """
     from huggingface_hub import snapshot_download
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # every vain attempt would have a line of its own
+    log = logging.getLogger("huggingface_hub")
+    before = log.level
+    log.setLevel(logging.ERROR)  # every vain attempt would have a line of its own
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the hub's errors share no base class with those of its connection
         raise ValueError(f"{repository}: cannot be read from the Hugging Face hub ({_why(error, gated)})") from error
+    finally:
+        log.setLevel(before)
 
 
 def _why(error: BaseException, gated: str) -> str:
