@@ -94,7 +94,7 @@ def test_weights_of_another_model_are_refused_by_name(folder):
     [
         ({"method": "unet"}, "method 'unet' is unknown; known are alignformer, "),
         ({"model": {"swin": 3}}, "missing"),
-        ({"format": 4}, "format 4; this version reads the formats 1 to 3"),
+        ({"format": 5}, "format 5; this version reads the formats 1 to 4"),
         (
             {"input": {"size": [0, 64], "mean": [0, 0, 0], "std": [1, 1, 1], "max_tokens": 9, **SQUASH}},
             r"size \(0, 64\): a tuple with a whole number from 1",

@@ -21,7 +21,7 @@ from refseg.training.loop import describe
 from refseg.weights.folders import PACKAGED
 from refseg.weights.start import fresh_start
 from refseg.weights.store import load_model, save_model
-from refseg.weights.versions import upgraded_config
+from refseg.weights.versions import FORMAT, upgraded_config
 
 FOLDER = Path(__file__).parent / "format1"
 SCENE = Path(__file__).parents[2] / "examples" / "scene.png"
@@ -63,7 +63,7 @@ def test_a_folder_in_format_1_answers_as_it_did(name, tmp_path):
     found = Predictor(model, "cpu")(SCENE, "the striped square").logits
     np.testing.assert_allclose(found[::24, ::24], known["logits"], rtol=1e-3, atol=1e-4)
     save_model(model, tmp_path / "new")
-    assert json.loads((tmp_path / "new" / "config.json").read_text())["format"] == 3
+    assert json.loads((tmp_path / "new" / "config.json").read_text())["format"] == 4
     again = load_model(str(tmp_path / "new"))
     assert again.network.config == model.network.config
     assert np.array_equal(Predictor(again, "cpu")(SCENE, "the striped square").logits, found)
@@ -93,7 +93,7 @@ def test_a_checkpoint_in_format_1_goes_on(method, tmp_path):
     save_checkpoint(tmp_path, Checkpoint(run, parts, []), keep=1)
     (path,) = (tmp_path / "checkpoints").iterdir()
     content = torch.load(path, weights_only=True)
-    assert content.pop("format") == 3 and content.pop("hashes")
+    assert content.pop("format") == 4 and content.pop("hashes")
     described = json.loads(content["run"]["preset"])
     described["model"] = {OLD_FIELDS[method].get(key, key): value for key, value in described["model"].items()}
     content["run"]["preset"] = json.dumps(described, sort_keys=True)
@@ -112,7 +112,7 @@ def test_a_checkpoint_in_format_1_goes_on(method, tmp_path):
 
 
 EAVL_WAS = {"neck_style": "cris", "matrix_bias": True, "finer_neck": False}
-CRFORMER_WAS = {"fusion_heads": [1, 1, 1, 1], "padded_tokens": 0, "neck_style": "cris"}
+CRFORMER_WAS = {"fusion_heads": [1, 1, 1, 1], "padded_tokens": 0, "neck_style": "cris", "finer_neck": False}
 
 
 @pytest.mark.parametrize(
@@ -129,13 +129,13 @@ CRFORMER_WAS = {"fusion_heads": [1, 1, 1, 1], "padded_tokens": 0, "neck_style": 
     ],
 )
 def test_values_of_format_1_have_their_names_of_today(method, old, new):
-    assert upgraded_config(1, method, old) == new and upgraded_config(3, method, old) == old
+    assert upgraded_config(1, method, old) == new and upgraded_config(FORMAT, method, old) == old
 
 
-@pytest.mark.parametrize("version", [0, 4, "1", None, 1.0, True])
+@pytest.mark.parametrize("version", [0, FORMAT + 1, "1", None, 1.0, True])
 def test_another_format_is_refused_by_its_number(version, tmp_path):
     shutil.copytree(PACKAGED / "lavt-shapes", tmp_path / "model")
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"format": version}))
-    with pytest.raises(ValueError, match="this version reads the formats 1 to 3"):
+    with pytest.raises(ValueError, match=f"this version reads the formats 1 to {FORMAT}"):
         load_model(str(tmp_path / "model"))

@@ -28,7 +28,7 @@ from refseg.layers.attention import masked_mean
 from refseg.layers.fused_swin import EncoderOutput, FusedSwin
 from refseg.layers.fusion import PWAM, VLF
 from refseg.layers.heads import dynamic_conv, upsampler
-from refseg.layers.neck import LinearNormReLU, NeckStyle, check_widths, fusion_neck
+from refseg.layers.neck import LinearNormReLU, NeckStyle, check_widths, double, fusion_neck
 from refseg.layers.pixel_transformer import PixelTransformerLayer
 from refseg.layers.positions import sine_line, sine_plane
 from refseg.layers.queries import Generated, MapQueries, ReleasedMapQueries
@@ -55,6 +55,9 @@ class CRFormerConfig(Checked):
             read, which is next to nothing at the start of training.
         grid: (rows, columns) of the stride-16 map at the configured size; eq. 8's W_c has one row per cell of it. For
             other sizes the maps are resized to it (ours: the paper has one size).
+        finer_neck: Whether the neck reads stages 1 and 2 and, at stride 16, stage 3 beside stage 4 enlarged twice,
+            instead of stages 2, 3 and 4: for small pictures, not in the paper. What comes behind, and `grid`, is twice
+            as fine.
         neck: Widths of strides 8, 16 and 32 in the neck of CRIS; the middle one is D, the only width
             of the printed neck.
         neck_style: "printed" is eq. 3 to 6 as they stand; "cris" is the neck of CRIS (released code).
@@ -96,6 +99,7 @@ class CRFormerConfig(Checked):
     fusion_stages: tuple[int, ...]
     encoder_output: EncoderOutput
     grid: tuple[int, int]
+    finer_neck: bool
     neck: tuple[int, int, int]
     neck_style: NeckStyle
     neck_text: bool
@@ -203,10 +207,12 @@ class CRFormer(SwinBertSegmenter):
             self.pooler = Pooler(bert).requires_grad_(config.bert.train_embeddings)
         fusions = [self._fusion(stage, width) for stage in (1, 2, 3, 4)]
         self.encoder = FusedSwin(
-            Swin(config.swin), fusions, chain_words=False, output=config.encoder_output, first_emitted=1
-        )
-        _, c3, c4, c5 = channels
-        self.neck = fusion_neck(config.neck_style, (c3, c4, c5), config.neck, width if config.neck_text else None)
+            Swin(config.swin), fusions, chain_words=False, output=config.encoder_output,
+            first_emitted=0 if config.finer_neck else 1,
+        )  # fmt: skip
+        c1, c2, c3, c4 = channels
+        read = (c1, c2, c3 + c4) if config.finer_neck else (c2, c3, c4)
+        self.neck = fusion_neck(config.neck_style, read, config.neck, width if config.neck_text else None)
         self.generate = self._queries(width, calibrating=False)
         self.blocks = nn.ModuleList(
             nn.ModuleList(
@@ -270,7 +276,10 @@ class CRFormer(SwinBertSegmenter):
         layer; and `query_maps` (T, Q, g_h, g_w), what each of the first queries asks with.
         """
         maps, _ = self.encoder(image, text, image_index)
+        if self.config.finer_neck:
+            maps = [maps[0], maps[1], torch.cat([maps[2], double(maps[3])], 1)]
         fused = self.neck(self.neck.project(*maps), text.sentence if self.config.neck_text else None)  # F_v
+        stride = 2 if self.config.finer_neck else 4
         decoded, queries, made = self._decode(fused, text, to_end=self.training or details)
         logits = self._head(decoded, text)
         aux, shown = dict[str, Tensor](), dict[str, Tensor]()
@@ -281,9 +290,9 @@ class CRFormer(SwinBertSegmenter):
             shown = {
                 "word_attention": made[0].attention,
                 "word_attention_by_layer": torch.stack([one.attention for one in made], 1),
-                "query_maps": crop_logits(made[0].maps, image.size, 16),
+                "query_maps": crop_logits(made[0].maps, image.size, 4 * stride),
             }
-        return Output(crop_logits(logits, image.size, 4), aux, shown)
+        return Output(crop_logits(logits, image.size, stride), aux, shown)
 
     def _decode(self, fused: Tensor, text: TextFeatures, to_end: bool) -> tuple[Tensor, Tensor, list[Generated]]:
         """The calibration decoder: pixels read the queries, and the queries are made anew from what came out.
@@ -319,7 +328,7 @@ class CRFormer(SwinBertSegmenter):
         return self.alpha[n] * anew + queries
 
     def _head(self, decoded: Tensor, text: TextFeatures) -> Tensor:
-        """(T, D, g_h, g_w) decoded pixels to log-odds (T, 1, h, w) at a quarter of the padded size."""
+        """(T, D, g_h, g_w) decoded pixels to log-odds (T, 1, h, w), with four times as many cells a side."""
         features = self.upsampler(decoded)  # (T, D / 2, h, w)
         if self.config.head == "fixed_conv":
             return self.classify(features)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-FORMAT = 3
+FORMAT = 4
 Value = TypeVar("Value")
 
 
@@ -50,6 +50,7 @@ STEPS: dict[int, dict[str, Step]] = {
         ),
     },
     2: {"eavl": Step(new={"finer_neck": False})},
+    3: {"crformer": Step(new={"finer_neck": False})},
 }
 
 
