@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,17 @@ class About:
     words: Collection[str] | None
     log_odds: bool = True
 
+    def unread(self, expressions: Sequence[str]) -> str:
+        """Which words of expressions a model that learned from drawn shapes alone has never read; empty if none."""
+        if self.words is None:
+            return ""
+        said = dict.fromkeys(word for text in expressions for word in re.findall(r"[^\W_]+", text.lower()))
+        missing = [word for word in said if word not in self.words]
+        if not missing:
+            return ""
+        some = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+        return f"never read: {some}; {self.name} knows drawn shapes only"
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:
@@ -72,6 +84,16 @@ class Answerer(ABC):
     @abstractmethod
     def about(self) -> About:
         """What is said of it."""
+
+    @property
+    def together(self) -> bool:
+        """Whether several images go through it in one pass, faster than one after another."""
+        return False
+
+    def notes(self, expressions: Sequence[str]) -> list[str]:
+        """What whoever asks with these expressions should know before: words and ends that are not read."""
+        unread = self.about.unread(expressions)
+        return [unread] if unread else []
 
     @abstractmethod
     def predict(

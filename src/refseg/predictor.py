@@ -79,7 +79,8 @@ class Predictor(Answerer):
         self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
     ) -> list[list[Prediction]]:
         """As `Answerer.predict`; every image is encoded once."""
-        self._warn_of_cut([text for texts in expressions for text in texts])
+        for cut in self._cut([text for texts in expressions for text in texts]):
+            warnings.warn(cut, stacklevel=3)
         shown, logits = self.answer(images, expressions, details)
         found: list[list[Prediction]] = []
         number = 0
@@ -91,12 +92,22 @@ class Predictor(Answerer):
                 number += 1
         return found
 
-    def _warn_of_cut(self, expressions: list[str]) -> None:
-        limit = self.model.input.max_tokens
-        for row in self.model.tokenizer(expressions, limit).cut if expressions else ():
+    @property
+    def together(self) -> bool:
+        """Images of any size have one size for a network."""
+        return True
+
+    def notes(self, expressions: Sequence[str]) -> list[str]:
+        """As `Answerer.notes`."""
+        return [*super().notes(expressions), *self._cut(expressions)]
+
+    def _cut(self, expressions: Sequence[str]) -> list[str]:
+        """Which expressions are not read to their end, a sentence each."""
+        limit, found = self.model.input.max_tokens, []
+        for row in self.model.tokenizer(list(expressions), limit).cut if expressions else ():
             start = expressions[row] if len(expressions[row]) <= 60 else expressions[row][:57] + "..."
-            message = f"expression {start!r} is longer than the {limit} tokens this model reads: cut"
-            warnings.warn(message, stacklevel=4)
+            found.append(f"expression {start!r} is longer than the {limit} tokens this model reads: cut")
+        return found
 
     def answer(
         self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False

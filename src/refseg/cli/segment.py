@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,13 +119,9 @@ def _warn_of_unread(about: About, texts: list[str]) -> None:
     """Says which words a model that learned from drawn shapes alone has never read, and the way to one of photos."""
     from refseg.hub_models.catalogue import PHOTO_MODEL
 
-    if about.words is None:
-        return
-    words = dict.fromkeys(word for text in texts for word in re.findall(r"[^\W_]+", text.lower()))
-    if unread := [word for word in words if word not in about.words]:
-        some = ", ".join(unread[:10]) + (f" and {len(unread) - 10} more" if len(unread) > 10 else "")
-        complain(f"warning: never read: {some}; {about.name} knows drawn shapes only. With a connection "
-                 f"`--model {PHOTO_MODEL}` knows photos; `refseg models` lists others")  # fmt: skip
+    if unread := about.unread(texts):
+        complain(f"warning: {unread}. With a connection `--model {PHOTO_MODEL}` knows photos; `refseg models` lists "
+                 "others")  # fmt: skip
 
 
 def _print_segments(results: list[dict[str, Any]]) -> None:
