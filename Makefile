@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Where the right torch comes from, e.g. make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: demo test lint slow fuzz install
+.PHONY: demo test lint slow fuzz install serve
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -17,6 +17,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/refseg segment examples/scene.png "the striped square" "cyan square on the right" --out out
 	@echo "The pictures are in $(CURDIR)/out: scene.1.overlay.png and scene.2.overlay.png"
+
+# The page on http://127.0.0.1:8000
+serve: install
+	$(BIN)/refseg serve
 
 test: install
 	$(BIN)/python -m pytest -n auto

@@ -1,0 +1,265 @@
+"""The routes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.staticfiles import StaticFiles
+
+from refseg import __version__
+from refseg.prediction import Prediction
+from refseg.web.asking import Ask, Refusal, read_ask, threshold_of
+from refseg.web.examples import SCENES, example_expressions, example_picture
+from refseg.web.guard import Guard
+from refseg.web.kept import Kept
+from refseg.web.limits import Limits
+from refseg.web.metrics import Metrics
+from refseg.web.schema import REFUSALS, REQUEST, Answers, Examples, Models
+from refseg.web.shelf import Shelf
+from refseg.web.worker import Answered, Job, Told, Worker, told
+
+PAGE = Path(__file__).parent / "page"
+LINES = "application/x-ndjson"
+SWEEP = 30  # seconds between looks at what is kept too long
+GRACE = 10  # seconds that the end waits for a model
+GONE = 499  # nobody reads this any more
+
+
+def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[str] = ("*",)) -> FastAPI:
+    """The application.
+
+    Args:
+        shelf: The models.
+        limits: What is refused, and what is kept.
+        token: Wanted of every request to the API; empty where anyone may ask.
+        hosts: Names under which the server may be called; others are refused, so that no page of another name can
+            make a browser ask it.
+    """
+    metrics, kept = Metrics(), Kept(limits.kept_bytes, limits.kept_seconds)
+    worker = Worker(shelf, limits, metrics)
+
+    @asynccontextmanager
+    async def living(_app: FastAPI) -> AsyncIterator[None]:
+        worker.start()
+        sweeping = asyncio.create_task(_sweep(kept, metrics))
+        yield
+        sweeping.cancel()
+        await run_in_threadpool(worker.stop, GRACE)
+
+    app = FastAPI(
+        title="refseg", version=__version__, lifespan=living, docs_url=None, redoc_url=None,
+        description="Referring image segmentation: an image and sentences go in, the masks of what they name come out.",
+    )  # fmt: skip
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(Guard, limits=limits, token=token, metrics=metrics)
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(HTTPException, _not_found)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, _gone)
+
+    @app.post("/v1/segment", responses={200: {"model": Answers}, **REFUSALS}, openapi_extra={"requestBody": REQUEST})
+    async def segment(request: Request) -> Response:
+        """Segments what expressions refer to in an image.
+
+        With `Accept: application/x-ndjson` a line of JSON tells every step (`waiting`, `loading`, `working`), and the
+        last one has the answers under `done`, or `failed` with status and error. Who hangs up is no longer answered.
+        """
+        ask = await read_ask(request, limits, shelf.names)
+        events: asyncio.Queue[Told | Answered | Refusal] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def tell(event: Told | Answered | Refusal) -> None:
+            with suppress(RuntimeError):  # the server has ended meanwhile
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        job = Job(ask, tell)
+        worker.add(job)
+        if LINES in request.headers.get("accept", ""):
+            lines = _lines(job, events, limits, kept, metrics)
+            return StreamingResponse(lines, media_type=LINES)
+        leaving = asyncio.create_task(_until_gone(request))
+        try:
+            event = await _outcome(job, events, limits, leaving)
+        finally:
+            leaving.cancel()
+            job.cancelled.set()
+        return await run_in_threadpool(_response, event, job.ask, kept, metrics)
+
+    @app.get("/v1/answers/{name}", responses={200: {"model": Answers}, **REFUSALS})
+    async def answers(name: str, threshold: float = 0.5) -> Response:
+        """The same answers with masks where the probability is above another threshold; no model is asked."""
+        entry = kept.find(name)
+        if entry is None:
+            raise Refusal(404, f"answer: not kept any more, after {limits.kept_seconds:g} seconds or for others; the "
+                               "image can be sent again")  # fmt: skip
+        try:
+            at = threshold_of(threshold)
+        except ValueError as error:
+            raise Refusal(400, str(error)) from error
+        found = await run_in_threadpool(lambda: [prediction.at(at) for prediction in entry.predictions])
+        body = await run_in_threadpool(_described, name, entry.model, at, found, (), 0.0)
+        return JSONResponse(body)
+
+    @app.get("/v1/models", response_model=Models, responses={401: REFUSALS[401]})
+    async def models() -> Any:
+        """The models that are served."""
+        return {"models": shelf.listed()}
+
+    @app.get("/v1/examples", response_model=Examples, responses={401: REFUSALS[401]})
+    async def examples() -> Any:
+        """Drawn scenes to begin with."""
+        found = [
+            {"name": name, "image": f"/page/examples/{name}.png", "expressions": example_expressions(name)}
+            for name in SCENES
+        ]
+        return {"examples": found}
+
+    @app.get("/page/examples/{name}.png", include_in_schema=False)
+    def example(name: str) -> Response:
+        if name not in SCENES:
+            raise HTTPException(404)
+        return Response(example_picture(name), media_type="image/png")
+
+    @app.get("/healthz")
+    async def health() -> dict[str, str]:
+        """Whether the server answers."""
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/metrics", response_class=PlainTextResponse, responses={401: REFUSALS[401]})
+    def numbers() -> Response:
+        """Requests, passes, queue and memory in Prometheus' text format."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(PAGE / "index.html")
+
+    app.mount("/page", StaticFiles(directory=PAGE))
+    return app
+
+
+async def _sweep(kept: Kept, metrics: Metrics) -> None:
+    """Frees what has had its time, asked or not."""
+    while True:
+        await asyncio.sleep(SWEEP)
+        kept.forget_old()
+        metrics.kept.set(kept.bytes)
+
+
+async def _until_gone(request: Request) -> None:
+    """Ends when nobody waits for the answer any more."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _outcome(
+    job: Job, events: asyncio.Queue[Told | Answered | Refusal], limits: Limits, leaving: asyncio.Task[None]
+) -> Answered | Refusal:
+    """What becomes of a job in the end."""
+    until = asyncio.get_running_loop().time() + limits.seconds
+    while True:
+        getting = asyncio.create_task(events.get())
+        rest = until - asyncio.get_running_loop().time()
+        await asyncio.wait({getting, leaving}, timeout=max(0.0, rest), return_when=asyncio.FIRST_COMPLETED)
+        if not getting.done():
+            getting.cancel()
+            if leaving.done():
+                return Refusal(GONE, "nobody waits for this answer")
+            return _late(limits)
+        event = getting.result()
+        if not isinstance(event, Told):
+            return event
+
+
+async def _lines(
+    job: Job, events: asyncio.Queue[Told | Answered | Refusal], limits: Limits, kept: Kept, metrics: Metrics
+) -> AsyncIterator[str]:
+    """What becomes of a job, a line for every step; whoever hangs up cancels it."""
+    try:
+        until = asyncio.get_running_loop().time() + limits.seconds
+        while True:
+            try:
+                event = await asyncio.wait_for(events.get(), max(0.0, until - asyncio.get_running_loop().time()))
+            except TimeoutError:
+                event = _late(limits)
+            if isinstance(event, Told):
+                yield json.dumps(told(event)) + "\n"
+                continue
+            if isinstance(event, Answered):
+                body = await run_in_threadpool(_answered, event, job.ask, kept, metrics)
+                yield json.dumps({"state": "done", "result": body}) + "\n"
+            else:
+                yield json.dumps({"state": "failed", "status": event.status, "error": event.message}) + "\n"
+            return
+    finally:
+        job.cancelled.set()
+
+
+def _late(limits: Limits) -> Refusal:
+    return Refusal(504, f"no answer within {limits.seconds:g} seconds; fewer expressions or a smaller picture may do")
+
+
+def _response(event: Answered | Refusal, ask: Ask, kept: Kept, metrics: Metrics) -> Response:
+    if isinstance(event, Refusal):
+        return JSONResponse({"error": event.message}, event.status)
+    return JSONResponse(_answered(event, ask, kept, metrics))
+
+
+def _answered(event: Answered, ask: Ask, kept: Kept, metrics: Metrics) -> dict[str, Any]:
+    name = kept.keep(ask.model, list(event.predictions)) if event.kept else None
+    metrics.kept.set(kept.bytes)
+    return _described(name, ask.model, ask.threshold, event.predictions, event.notes, event.seconds)
+
+
+def _described(
+    name: str | None,
+    model: str,
+    threshold: float,
+    predictions: Sequence[Prediction],
+    notes: Sequence[str],
+    seconds: float,
+) -> dict[str, Any]:
+    """Answers as JSON; see `refseg.web.schema.Answers`."""
+    height, width = predictions[0].mask.shape
+    return {
+        "id": name,
+        "model": model,
+        "size": [height, width],
+        "threshold": threshold,
+        "seconds": round(seconds, 4),
+        "warnings": list(notes),
+        "answers": [{"found": bool(prediction.area), **prediction.to_coco()} for prediction in predictions],
+    }
+
+
+async def _refused(_request: Request, error: Any) -> Response:
+    headers = {"retry-after": "1"} if error.status in (429, 503) else None
+    return JSONResponse({"error": error.message}, error.status, headers)
+
+
+async def _not_found(request: Request, error: Any) -> Response:
+    said = {404: "there is nothing here", 405: f"{request.method} is not accepted here"}
+    message = said.get(error.status_code, str(error.detail))
+    return JSONResponse({"error": message}, error.status_code, getattr(error, "headers", None))
+
+
+async def _invalid(_request: Request, error: Any) -> Response:
+    """What FastAPI says of a parameter, without repeating it: it may be anything."""
+    first = error.errors()[0]
+    return JSONResponse({"error": f"{'.'.join(map(str, first['loc'][-1:]))}: {first['msg']}"}, 400)
+
+
+async def _gone(_request: Request, _error: Any) -> Response:
+    return Response(status_code=GONE)

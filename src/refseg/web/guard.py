@@ -1,0 +1,104 @@
+"""What every request passes: size of the body, access, and headers that keep a browser on this page."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from refseg.web.asking import Refusal
+from refseg.web.limits import Limits
+from refseg.web.metrics import Metrics
+
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+OPEN = ("/", "/healthz", "/openapi.json")  # and the files of the page
+
+
+class Guard:
+    """ASGI middleware around the whole application.
+
+    Args:
+        app: What is behind it.
+        limits: Largest body, and time to send it.
+        token: Wanted of requests to the API and the metrics; empty where anyone may ask.
+        metrics: Counts requests by route and status.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, token: str, metrics: Metrics) -> None:
+        self._app, self._limits, self._token, self._metrics = app, limits, token, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets a request through, or answers it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), *_HEADERS]
+            await send(message)
+
+        if refusal := self._refused(scope):
+            await _answer(sending, refusal)
+        else:
+            await self._app(scope, self._limited(receive), sending)
+        route = scope.get("route")
+        self._metrics.requested(getattr(route, "path", "other"), status, time.monotonic() - started)
+
+    def _refused(self, scope: Scope) -> Refusal | None:
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        if self._token and not (scope["path"] in OPEN or scope["path"].startswith("/page/")):
+            given = headers.get(b"authorization", b"")
+            if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+                return Refusal(401, "a token is wanted; the header `Authorization: Bearer TOKEN` is accepted")
+        told = headers.get(b"content-length", b"0")
+        if told.isdigit() and len(told) < 20 and int(told) <= self._limits.bytes:
+            return None
+        return Refusal(413, f"body: at most {self._limits.bytes} bytes are accepted")
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Counts the bytes of a body, whatever its header says, and the time that it takes."""
+        read, until = 0, time.monotonic() + self._limits.seconds
+        whole = False
+
+        async def counted() -> Message:
+            nonlocal read, whole
+            try:
+                message = await asyncio.wait_for(receive(), None if whole else max(0.0, until - time.monotonic()))
+            except TimeoutError as error:
+                raise Refusal(408, f"body: did not arrive within {self._limits.seconds:g} seconds") from error
+            read += len(message.get("body", b""))
+            whole = whole or not message.get("more_body", False)
+            if read > self._limits.bytes:
+                raise Refusal(413, f"body: at most {self._limits.bytes} bytes are accepted")
+            return message
+
+        return counted
+
+
+_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+
+async def _answer(send: Any, refusal: Refusal) -> None:
+    body = json.dumps({"error": refusal.message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    else:
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
