@@ -6,15 +6,32 @@ import os
 import sys
 import traceback
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from refseg.cli import compare, convert, evaluate, models, pretrain, segment, serve, train
 from refseg.cli.data import app as data_app
 from refseg.cli.options import complain, last_line
 
+
+class Interrupted(Exception):
+    """Ctrl-C, with what the command says of it; typer keeps a code alone of a KeyboardInterrupt."""
+
+
+class _Commands(TyperGroup):
+    """All commands."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted(str(error)) from error
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -72,7 +89,7 @@ def main() -> None:
     stopped = ""
     try:
         code = app(standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort) as error:
+    except (KeyboardInterrupt, typer.Abort, Interrupted) as error:
         code, stopped = INTERRUPTED, str(error)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # of typer's own errors, whose classes are not public
