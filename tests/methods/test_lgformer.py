@@ -52,7 +52,9 @@ def test_details_have_the_documented_shapes():
     shapes = {k: tuple(v.shape) for k, v in output.details.items()}
     assert shapes == {
         "masks_by_layer": (3, 3, 16, 16), "query_masks": (3, 10, 16, 16), "prototype": (3, 10, 16),
-        "word_attention": (3, 7, 8, 8),
+        "word_attention": (3, 7, 8, 8), "similarity": (3, 10, 16, 16),
+        "fusion_attention_1": (3, 7, 16, 16), "fusion_attention_2": (3, 7, 8, 8), "fusion_attention_3": (3, 7, 4, 4),
+        "fusion_attention_4": (3, 7, 2, 2),
     }  # fmt: skip
     torch.testing.assert_close(output.details["word_attention"].sum(1), torch.ones(3, 8, 8))
 

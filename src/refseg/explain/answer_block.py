@@ -39,17 +39,17 @@ def answer_block(explanation: Explanation, frame: Frame, room: float) -> Block:
     shapes, top = _head(explanation, room)
     width, height = frame.fitting(0.36 * room, 0.36 * room)
     drawn = explanation.words[:MOST]
-    if room - width - SPACE >= LEAST and HEAD + ROW * len(drawn) <= max(height, 170):
-        shapes.append(frame.answer(0, top, width, height))
-        words = _words(explanation, 0, len(drawn), room - width - SPACE)
+    count = len(drawn)
+    shapes.append(frame.answer(0, top, width, height))
+    if room - width - SPACE >= LEAST and ROW * (count // 2) <= height + 10:  # no lower than below the image
+        words = _words(explanation, 0, count, room - width - SPACE)
         shapes += moved(words.shapes, width + SPACE, top)
         return Block(room, top + max(height, words.height), tuple(shapes))
-    shapes.append(frame.answer(0, top, width, height))
     top += height + 10
-    half, column = math.ceil(len(drawn) / 2), (room - SPACE) / 2
+    half, column = math.ceil(count / 2), (room - SPACE) / 2
     parts = [_words(explanation, 0, half, column)]
-    if half < len(drawn):
-        parts.append(_words(explanation, half, len(drawn), column))
+    if half < count:
+        parts.append(_words(explanation, half, count, column))
     for i, part in enumerate(parts):
         shapes += moved(part.shapes, i * (column + SPACE), top)
     top += max(part.height for part in parts)

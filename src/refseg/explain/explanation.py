@@ -149,7 +149,7 @@ class Explanation:
         picture = self.figure()
         dots = (72 * SCALE,) * 2
         mark = png_stamp(picture, self.question)
-        write_beside(target, lambda beside: picture.save(beside, format="PNG", dpi=dots, pnginfo=mark, optimize=True))
+        write_beside(target, lambda beside: picture.save(beside, format="PNG", dpi=dots, pnginfo=mark))
         return target
 
     def _repr_png_(self) -> bytes:

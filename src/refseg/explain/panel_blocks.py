@@ -40,7 +40,9 @@ def _maps(panel: Maps, frame: Frame, room: float) -> Block:
     per_band = math.ceil(columns / bands)
     tile_width, tile_height = frame.fitting(min(WIDEST, (room - label - bar + SPACE) / per_band - SPACE), HIGHEST)
     step = max(tile_width, NARROWEST if columns > 1 else LEAST - bar) + SPACE
+    height = max(tile_height, 2 * LINE if label else 0.0)  # room for the names of a row beside flat tiles
     width = label + per_band * step - SPACE + bar
+    inset = max(0.0, (step - SPACE if columns > 1 else NARROWEST) - tile_width) / 2
     shapes, head = _titled(panel.title, width)
     top, first = head, 0.0
     for band in range(bands):
@@ -49,21 +51,21 @@ def _maps(panel: Maps, frame: Frame, room: float) -> Block:
         first = first or top
         for place, number in enumerate(numbers):
             text = fitted(printable(panel.columns[number]), SMALL, step)
-            shapes.append(Text(label + place * step + tile_width / 2, top - 2.5, text, SMALL, "middle"))
+            shapes.append(Text(label + place * step + inset + tile_width / 2, top - 2.5, text, SMALL, "middle"))
         for row, maps in enumerate(panel.maps):
             if label:
-                middle = top + tile_height / 2
+                middle = top + height / 2
                 shapes.append(Text(0, middle - 0.5 if second[row] else middle + 2, names[row], SMALL))
                 shapes.append(Text(0, middle + 7, second[row], SMALL, colour=QUIET))
             for place, number in enumerate(numbers):
-                x = label + place * step
+                x, y = label + place * step + inset, top + (height - tile_height) / 2
                 shapes.append(
-                    frame.map(x, top, tile_width, tile_height, maps[number], limits[row], signed, panel.kind == "share")
+                    frame.map(x, y, tile_width, tile_height, maps[number], limits[row], signed, panel.kind == "share")
                 )
-            top += tile_height + SPACE
+            top += height + SPACE
     top -= SPACE
-    high = min(BAR, top - first)
-    left = label + min(columns, per_band) * step - SPACE - (step - SPACE - tile_width)
+    high = max(2.3 * SMALL, min(BAR, top - first))
+    left = label + (per_band - 1) * step + inset + tile_width
     shapes += _bar(left, first, high, limits[0], signed, panel.by_row)
     return Block(width, max(top, first + high), tuple(shapes), head)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from PIL import Image, ImageDraw
 
-from refseg.explain.shapes import Box, Page, Text, font
+from refseg.explain.shapes import Box, Page, Text, drawable, font
 
 ANCHORS = {"start": "ls", "middle": "ms", "end": "rs"}
 
@@ -36,14 +34,3 @@ def to_picture(page: Page, scale: float) -> Image.Image:
                 picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC), (left, top)
             )
     return sheet
-
-
-def drawable(text: str) -> str:
-    """The text with characters that Pillow's font has no shape for as codes: they would all be the same box."""
-    return "".join(c if c.isascii() or _has_shape(c) else c.encode("unicode_escape").decode() for c in text)
-
-
-@lru_cache(maxsize=4096)
-def _has_shape(character: str) -> bool:
-    known = font(40)
-    return bytes(known.getmask(character)) != bytes(known.getmask("\U0010ffff"))

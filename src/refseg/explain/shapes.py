@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import ImageFont
 
 Anchor = Literal["start", "middle", "end"]
+SIGNS = {"\u2212": "-", "\u2013": "-", "\u2014": "-", "\u00d7": "x"}  # what may stand for a sign that a font lacks
 INK, QUIET, FAINT = "#1b1b1b", "#5c5c5c", "#d9d9d9"
 
 
@@ -92,7 +94,31 @@ def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def width_of(text: str, size: float) -> float:
     """Room for a text: its width and a little more, since other sizes and fonts of its kind differ by a few percent."""
-    return 1.03 * font(3 * size).getlength(text) / 3
+    return 1.03 * font(3 * size).getlength(drawable(text)) / 3
+
+
+def drawable(text: str) -> str:
+    """The text in characters that Pillow's font has, whose others would all be the same box.
+
+    A letter loses its accent, and a sign that nothing stands for becomes its code, as in Python. A font that has it
+    draws the text itself: in an SVG.
+    """
+    return "".join(c if c.isascii() else _drawable(c) for c in text)
+
+
+@lru_cache(maxsize=4096)
+def _drawable(character: str) -> str:
+    for other in (character, SIGNS.get(character, ""), unicodedata.normalize("NFKD", character)):
+        shown = "".join(c for c in other if not unicodedata.combining(c))
+        if shown and all(_has_shape(c) for c in shown):
+            return shown
+    return "" if unicodedata.combining(character) else character.encode("unicode_escape").decode()
+
+
+@lru_cache(maxsize=4096)
+def _has_shape(character: str) -> bool:
+    known = font(40)
+    return bytes(known.getmask(character)) != bytes(known.getmask("\U0010ffff"))
 
 
 def fitted(text: str, size: float, room: float) -> str:

@@ -40,7 +40,7 @@ def _drawn(shape: Shape) -> str:
     if isinstance(shape, Box):
         return f'<rect {place} fill="{shape.colour}"/>'
     content = io.BytesIO()
-    Image.fromarray(shape.pixels).save(content, format="PNG", optimize=True)
+    Image.fromarray(shape.pixels).save(content, format="PNG")
     code = base64.b64encode(content.getvalue()).decode("ascii")
     return f'<image {place} preserveAspectRatio="none" href="data:image/png;base64,{code}"/>'
 
