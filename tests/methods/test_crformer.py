@@ -110,6 +110,10 @@ def test_odd_sizes_are_padded_to_whole_cells_and_cropped():
     output = network(network.encode_image(pixels), text, index, details=True)
     assert torch.equal(output.logits, padded.logits[..., :13, :24])
     assert output.details["query_maps"].shape[2:] == (4, 6)
+    for stage, cells in ((2, (7, 12)), (3, (4, 6)), (4, (2, 3))):
+        shown = output.details[f"fusion_attention_{stage}"]
+        whole = padded.details[f"fusion_attention_{stage}"]
+        torch.testing.assert_close(shown, whole[..., : cells[0], : cells[1]])
 
 
 def test_queries_are_calibrated_as_equation_12_says():
