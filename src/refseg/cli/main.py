@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from refseg.cli import compare, convert, evaluate, models, pretrain, segment, serve, train
+from refseg.cli import compare, convert, evaluate, explain, models, pretrain, segment, serve, train
 from refseg.cli.data import app as data_app
 from refseg.cli.options import complain, last_line
 
@@ -38,6 +38,7 @@ app = typer.Typer(
     help="Referring image segmentation: an image and a sentence go in, the mask of that one object comes out.",
 )
 app.command()(segment.segment)
+app.command()(explain.explain)
 app.command("eval")(evaluate.evaluate)
 for command in (compare.compare, train.train, pretrain.pretrain, convert.convert, models.models, serve.serve):
     app.command()(command)
@@ -66,7 +67,7 @@ def _app(
 
 def _hint(said: str) -> str:
     """What helps whoever's expression was taken for an option."""
-    if "No such option" in said and "segment" in sys.argv[1:2]:
+    if "No such option" in said and sys.argv[1:2] in (["segment"], ["explain"]):
         return "; before an expression that begins with -, put --"
     return ""
 

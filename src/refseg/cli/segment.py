@@ -99,7 +99,7 @@ def _segment_all(
     from refseg.segment import segment_list
 
     predictor = load_predictor(find_any_model(model), device)
-    _warn_of_unread(predictor.about, [text for task in tasks for text in task.expressions])
+    warn_of_unread(predictor.about, [text for task in tasks for text in task.expressions])
     prepare_folder(out)
     results: list[dict[str, Any]] = []
     problems = finished = 0
@@ -133,7 +133,7 @@ def _telling(finished: Callable[[], int], of: int) -> Iterator[None]:
         raise KeyboardInterrupt(f"after {finished()} of {of} images; the same command goes on") from error
 
 
-def _warn_of_unread(about: About, texts: list[str]) -> None:
+def warn_of_unread(about: About, texts: list[str]) -> None:
     """Says which words a model that learned from drawn shapes alone has never read, and the way to one of photos."""
     from refseg.hub_models.catalogue import PHOTO_MODEL
 
