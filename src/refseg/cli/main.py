@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from refseg.cli import compare, convert, evaluate, models, pretrain, segment, train
+from refseg.cli import compare, convert, evaluate, models, pretrain, runs, segment, train
 from refseg.cli.data import app as data_app
 from refseg.cli.options import complain, last_line
 
@@ -24,6 +24,8 @@ app.command()(segment.segment)
 app.command("eval")(evaluate.evaluate)
 for command in (compare.compare, train.train, pretrain.pretrain, convert.convert, models.models):
     app.command()(command)
+app.command()(runs.runs)
+app.command()(runs.report)
 app.add_typer(data_app, name="data")
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C; typer returns it or raises, depending on its version
