@@ -13,7 +13,7 @@ from html import escape
 
 WIDTH, HEIGHT = 440, 252  # units of a line chart's own; a page shows it as wide as there is room
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 28, 42
-ROW, LETTER = 26, 7.2  # of a bar chart; the mean width of a letter
+ROW, LETTER = 26, 8.0  # of a bar chart; the mean width of a letter
 MOST_LETTERS = 24  # of a bar's name
 MOST_POINTS, MOST_DOTS = 400, 60
 PALETTE = 6
@@ -143,7 +143,7 @@ def bar_chart(
         place = f"{xs(whole[1]):.1f}"
         parts.append(f'<line class="all" x1="{place}" y1="4" x2="{place}" y2="{bottom}"/>')
     parts.append(f'<line class="axis" x1="{left:.1f}" y1="4" x2="{left:.1f}" y2="{bottom}"/>')
-    parts.append(f'<text class="unit" x="{left:.1f}" y="{bottom + 33}">{escape(unit)}</text>')
+    parts.append(f'<text class="unit" x="{WIDTH - 4}" y="{bottom + 34}" text-anchor="end">{escape(unit)}</text>')
     said = f"{title}, {unit}. " + " ".join(_bar_in_words(bar) for bar in bars)
     keys = [(f"{whole[0]}: {whole[1]:.1f}", '<line class="all" x1="0" y1="5" x2="28" y2="5"/>')] if whole else []
     if any(bar.interval for bar in bars):

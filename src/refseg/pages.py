@@ -27,19 +27,22 @@ STYLE = f"""
 @media print {{ :root {{ color-scheme: light; {_LIGHT} }} section, figure, tr {{ break-inside: avoid }}
   body {{ font-size: 12px }} .scroll {{ overflow: visible }} }}
 * {{ box-sizing: border-box }}
-body {{ font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 68rem;
+body {{ font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 73rem;
   margin: 1.5rem auto; padding: 0 1rem; overflow-wrap: anywhere }}
 h1 {{ font-size: 1.6rem; line-height: 1.25 }} h2 {{ font-size: 1.2rem; margin-top: 2.2rem }}
 .scroll {{ overflow-x: auto }} .dim {{ color: var(--dim) }} .warn {{ border-left: 4px solid var(--k1);
   padding-left: .8rem }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-caption {{ text-align: left; color: var(--dim); padding-bottom: .3rem }}
+.table {{ margin: 0 }} .table > figcaption {{ color: var(--dim); margin-bottom: .3rem }}
 th, td {{ padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }}
 th:first-child, td:first-child {{ text-align: left; padding-left: 0 }}
-td.text {{ white-space: normal; text-align: left; min-width: 14rem }}
+td.text, th.text {{ white-space: normal; text-align: left; min-width: 14rem }}
 thead th {{ border-bottom: 2px solid var(--dim) }}
 .wide {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1.8rem 2rem;
   align-items: start }}
+@media (min-width: 64rem) {{ .beside {{ display: grid; grid-template-columns: 22rem minmax(0, 1fr); gap: 2rem;
+  align-items: start }} .beside table {{ font-size: .9rem }} .beside th, .beside td {{ padding: .25rem .4rem }} }}
+@media (max-width: 63.99rem) {{ .beside > * + * {{ margin-top: .8rem }} }}
 .figures {{ display: flex; flex-wrap: wrap; gap: .4rem 2.2rem; margin: 1rem 0 }} .figures div {{ min-width: 6rem }}
 .figures b {{ display: block; font-size: 2rem; line-height: 1.2; font-variant-numeric: tabular-nums }}
 .figures small {{ display: block; color: var(--dim) }}
@@ -102,21 +105,24 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "
     Args:
         head: Names of the columns; the first may be empty.
         rows: Texts.
-        note: Its caption.
+        note: What it is about, above it.
         texts: Numbers of the columns with sentences, which are broken into lines.
     """
+    kinds = [' class="text"' if i in texts else "" for i in range(len(head))]
+    top = "".join(
+        f'<th scope="col"{kind}>{escape(name)}</th>' if name else "<td></td>"
+        for name, kind in zip(head, kinds, strict=True)
+    )
 
     def cell(i: int, value: str) -> str:
         if i == 0:
             return f'<th scope="row">{escape(value)}</th>'
-        kind = ' class="text"' if i in texts else ""
-        return f"<td{kind}>{escape(value)}</td>"
+        return f"<td{kinds[i]}>{escape(value)}</td>"
 
-    top = "".join(f'<th scope="col">{escape(name)}</th>' if name else "<td></td>" for name in head)
     lines = "\n".join("<tr>" + "".join(cell(i, value) for i, value in enumerate(row)) + "</tr>" for row in rows)
-    caption = f"<caption>{escape(note)}</caption>\n" if note else ""
     body = f"<thead><tr>{top}</tr></thead>\n<tbody>\n{lines}\n</tbody>"
-    return f'<div class="scroll"><table>\n{caption}{body}\n</table></div>'
+    said = f"<figcaption>{escape(note)}</figcaption>\n" if note else ""
+    return f'<figure class="table">{said}<div class="scroll"><table>\n{body}\n</table></div></figure>'
 
 
 def facts(pairs: Mapping[str, str]) -> str:

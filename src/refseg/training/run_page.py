@@ -195,10 +195,10 @@ def _pictures(history: History) -> list[str]:
         meant = _image(one.target, f"target of: {one.expression}") if one.target is not None else ""
         rows.append(f'<tr><th scope="row"><q>{escape(one.expression)}</q></th><td>{meant}</td>{cells}</tr>')
     left = f" of {len(there)}" if len(steps) < len(there) else ""
-    table = (f'<div class="scroll"><table class="answers">\n<caption>{len(asked)} expressions of val after {len(steps)}'
-             f"{left} evaluations, and IoU in percent</caption>\n<thead><tr><td></td><th>target</th>{head}</tr></thead>"
-             f"<tbody>{''.join(rows)}</tbody></table></div>")  # fmt: skip
-    return [section("What it answers", table)]
+    said = f"{len(asked)} expressions of val after {len(steps)}{left} evaluations, and IoU in percent."
+    top = f"<thead><tr><td></td><th>target</th>{head}</tr></thead>"
+    table = f'<div class="scroll"><table class="answers">\n{top}<tbody>{"".join(rows)}</tbody></table></div>'
+    return [section("What it answers", f'<p class="dim">{said}</p>', table)]
 
 
 def _answer(picture: Picture | None, step: int) -> str:
