@@ -20,14 +20,14 @@ PALETTE = 6
 DASHES = ("", "8 3", "2 3", "10 3 2 3", "5 5", "1 4")
 STYLE = """
 .chart { margin: 0; break-inside: avoid } .chart > figcaption { font-weight: 600; margin-bottom: .2rem }
-.chart > p { margin: .2rem 0 0; font-size: .85rem; color: var(--dim) }
+.chart > p { margin: .2rem 0 0; font-size: .85em; color: var(--dim) }
 .chart > svg { width: 100%; height: auto; display: block; font: 14px system-ui, sans-serif }
 .chart text { fill: var(--ink) } .chart .unit { fill: var(--dim) } .chart .grid { stroke: var(--line) }
 .chart .axis, .chart .whisker { stroke: var(--ink) } .chart .whisker { stroke-width: 1.5 }
 .chart .all { stroke: var(--ink); stroke-dasharray: 4 3 }
 .chart .raw { stroke-width: 1; opacity: .35 } .chart .curve { stroke-width: 2 }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; margin: .2rem 0 0; padding: 0;
-  font-size: .9rem } .legend svg { width: 28px; height: 10px; margin-right: .4rem }
+  font-size: .9em } .legend svg { width: 28px; height: 10px; margin-right: .4rem }
 """ + "".join(f".k{i} {{ stroke: var(--k{i}) }} .f{i} {{ fill: var(--k{i}) }}\n" for i in range(PALETTE))
 
 
