@@ -50,7 +50,8 @@ dl {{ margin: 0 }} dt {{ font-weight: 600 }} dd {{ margin: 0 0 .5rem }}
 code {{ font: .9em ui-monospace, monospace }} code span {{ display: inline-block; max-width: 100% }}
 summary {{ cursor: pointer; margin-top: 1rem }}
 @media print {{ :root {{ color-scheme: light; {_LIGHT} }} body {{ font-size: 11px; margin: 0 }}
-  .scroll {{ overflow: visible }} .wide {{ grid-template-columns: 1fr 1fr; gap: 1rem }} .beside .chart {{ max-width: 21rem }}
+  .scroll {{ overflow: visible }} .wide {{ grid-template-columns: 1fr 1fr; gap: 1rem }}
+  .beside .chart {{ max-width: 21rem }}
   .figures b {{ font-size: 1.5rem }} table {{ font-size: 10px }} th, td {{ padding: .15rem .35rem }}
   h2 {{ break-after: avoid; margin-top: 1.2rem }} figure, tr, .figures {{ break-inside: avoid }} }}
 """

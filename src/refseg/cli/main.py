@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from refseg.cli import compare, convert, evaluate, models, pretrain, runs, segment, train
+from refseg.cli import compare, convert, evaluate, models, pretrain, push, runs, segment, train
 from refseg.cli.data import app as data_app
 from refseg.cli.options import complain, last_line
 
@@ -26,6 +26,7 @@ for command in (compare.compare, train.train, pretrain.pretrain, convert.convert
     app.command()(command)
 app.command()(runs.runs)
 app.command()(runs.report)
+app.command()(push.push)
 app.add_typer(data_app, name="data")
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C; typer returns it or raises, depending on its version
