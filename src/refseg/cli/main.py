@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from refseg.cli import compare, convert, evaluate, explain, models, pretrain, segment, serve, train
+from refseg.cli import compare, convert, evaluate, explain, models, pretrain, push, runs, segment, serve, train
 from refseg.cli.data import app as data_app
 from refseg.cli.options import complain, last_line
 
@@ -37,10 +37,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Referring image segmentation: an image and a sentence go in, the mask of that one object comes out.",
 )
-app.command()(segment.segment)
-app.command()(explain.explain)
+for command in (segment.segment, explain.explain, serve.serve):
+    app.command()(command)
 app.command("eval")(evaluate.evaluate)
-for command in (compare.compare, train.train, pretrain.pretrain, convert.convert, models.models, serve.serve):
+for command in (compare.compare, train.train, pretrain.pretrain, runs.runs, runs.report):
+    app.command()(command)
+for command in (convert.convert, models.models, push.push):
     app.command()(command)
 app.add_typer(data_app, name="data")
 
