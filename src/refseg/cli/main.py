@@ -37,13 +37,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Referring image segmentation: an image and a sentence go in, the mask of that one object comes out.",
 )
-for command in (segment.segment, explain.explain, serve.serve):
-    app.command()(command)
+app.command()(segment.segment)
+app.command()(explain.explain)
+app.command()(serve.serve)
 app.command("eval")(evaluate.evaluate)
-for command in (compare.compare, train.train, pretrain.pretrain, runs.runs, runs.report):
-    app.command()(command)
-for command in (convert.convert, models.models, push.push):
-    app.command()(command)
+app.command()(compare.compare)
+app.command()(train.train)
+app.command()(pretrain.pretrain)
+app.command()(runs.runs)
+app.command()(runs.report)
+app.command()(convert.convert)
+app.command()(models.models)
+app.command()(push.push)
 app.add_typer(data_app, name="data")
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C; typer returns it or raises, depending on its version
