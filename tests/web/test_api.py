@@ -194,6 +194,18 @@ def test_a_page_of_another_name_cannot_make_a_browser_ask():
         assert served.ask("GET", "/v1/models", headers={"host": f"localhost:{served.port}"})[0] == 200
 
 
+def test_a_figure_of_why_is_drawn_for_one_expression():
+    with serving(["lavt-shapes"]) as served:
+        body = json.dumps(asking(["red square"])).encode()
+        kind = {"content-type": "application/json"}
+        status, headers, png = served.ask("POST", "/v1/explain", body, kind)
+        svg = served.ask("POST", "/v1/explain", body, kind | {"accept": "image/svg+xml"})[2]
+        refused = served.json("POST", "/v1/explain", asking(["a", "b"]))
+    assert status == 200 and headers["content-type"] == "image/png" and png[1:4] == b"PNG"
+    assert svg.lstrip().startswith((b"<svg", b"<?xml")) and b"lavt-shapes" in svg
+    assert refused == (400, {"error": "2 expressions: a figure is of one"})
+
+
 def test_no_folder_of_the_machine_is_told(tmp_path):
     folder = tmp_path / "mine"
     save_model(tiny_model(), folder)

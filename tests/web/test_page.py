@@ -93,6 +93,13 @@ def test_a_person_takes_an_example_compares_slides_and_downloads(visit, size, tm
         with page.expect_response(lambda response: "/v1/answers/" in response.url and "0.95" in response.url):
             page.fill("#threshold", "0.95")
         page.wait_for_function(f"() => document.querySelector('.card').innerText !== {json.dumps(before)}")
+        page.locator(".card").first.get_by_role("button", name="Why this mask").first.click()
+        page.wait_for_selector("#why:not([hidden])")
+        with page.expect_download() as coming:
+            page.locator("#why-downloads button").nth(1).click()
+        assert coming.value.path().read_text(encoding="utf-8").lstrip().startswith(("<svg", "<?xml"))
+        assert page.evaluate("() => document.querySelector('#why').naturalWidth") > 500
+        page.keyboard.press("Escape")
         answers = json.loads(person.download("JSON").path().read_text())
         mask = np.asarray(Image.open(person.download("Mask 1").path()).convert("RGB"))
         overlay = np.asarray(Image.open(person.download("Overlay", card=1).path()).convert("RGB"))

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from refseg.web.guard import Guard
 from refseg.web.kept import Kept
 from refseg.web.limits import Limits
 from refseg.web.metrics import Metrics
-from refseg.web.schema import REFUSALS, REQUEST, Answers, Examples, Models
+from refseg.web.schema import FIGURE, REFUSALS, REQUEST, Answers, Examples, Models
 from refseg.web.shelf import Shelf
-from refseg.web.worker import Answered, Job, Told, Worker, told
+from refseg.web.worker import Answered, Drawn, Event, Job, Outcome, Told, Worker, told
 
 PAGE = Path(__file__).parent / "page"
 LINES = "application/x-ndjson"
@@ -74,25 +75,28 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
         last one has the answers under `done`, or `failed` with status and error. Who hangs up is no longer answered.
         """
         ask = await read_ask(request, limits, shelf.names)
-        events: asyncio.Queue[Told | Answered | Refusal] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def tell(event: Told | Answered | Refusal) -> None:
-            with suppress(RuntimeError):  # the server has ended meanwhile
-                loop.call_soon_threadsafe(events.put_nowait, event)
-
-        job = Job(ask, tell)
+        job, events = _job(ask)
         worker.add(job)
         if LINES in request.headers.get("accept", ""):
             lines = _lines(job, events, limits, kept, metrics)
             return StreamingResponse(lines, media_type=LINES)
-        leaving = asyncio.create_task(_until_gone(request))
-        try:
-            event = await _outcome(job, events, limits, leaving)
-        finally:
-            leaving.cancel()
-            job.cancelled.set()
+        event = await _outcome(request, job, events, limits)
         return await run_in_threadpool(_response, event, job.ask, kept, metrics)
+
+    @app.post("/v1/explain", responses={200: FIGURE, **REFUSALS}, openapi_extra={"requestBody": REQUEST})
+    async def explain(request: Request) -> Response:
+        """A figure of why a mask came out, for one expression: what every word changes, attention, masks by layer.
+
+        PNG, or SVG with `Accept: image/svg+xml`.
+        """
+        ask = await read_ask(request, limits, shelf.names)
+        if len(ask.expressions) != 1:
+            raise Refusal(400, f"{len(ask.expressions)} expressions: a figure is of one")
+        figure = "svg" if "image/svg+xml" in request.headers.get("accept", "") else "png"
+        job, events = _job(replace(ask, figure=figure))
+        worker.add(job)
+        event = await _outcome(request, job, events, limits)
+        return _response(event, ask, kept, metrics)
 
     @app.get("/v1/answers/{name}", responses={200: {"model": Answers}, **REFUSALS})
     async def answers(name: str, threshold: float = 0.5) -> Response:
@@ -147,6 +151,18 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
     return app
 
 
+def _job(ask: Ask) -> tuple[Job, asyncio.Queue[Event]]:
+    """A job, and where it can be heard in this loop."""
+    events: asyncio.Queue[Event] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def tell(event: Event) -> None:
+        with suppress(RuntimeError):  # the server has ended meanwhile
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+    return Job(ask, tell), events
+
+
 async def _sweep(kept: Kept, metrics: Metrics) -> None:
     """Frees what has had its time, asked or not."""
     while True:
@@ -161,27 +177,27 @@ async def _until_gone(request: Request) -> None:
         pass
 
 
-async def _outcome(
-    job: Job, events: asyncio.Queue[Told | Answered | Refusal], limits: Limits, leaving: asyncio.Task[None]
-) -> Answered | Refusal:
-    """What becomes of a job in the end."""
+async def _outcome(request: Request, job: Job, events: asyncio.Queue[Event], limits: Limits) -> Outcome:
+    """What becomes of a job in the end; nothing more is done for it when nobody waits, or it is too late."""
     until = asyncio.get_running_loop().time() + limits.seconds
-    while True:
-        getting = asyncio.create_task(events.get())
-        rest = until - asyncio.get_running_loop().time()
-        await asyncio.wait({getting, leaving}, timeout=max(0.0, rest), return_when=asyncio.FIRST_COMPLETED)
-        if not getting.done():
-            getting.cancel()
-            if leaving.done():
-                return Refusal(GONE, "nobody waits for this answer")
-            return _late(limits)
-        event = getting.result()
-        if not isinstance(event, Told):
-            return event
+    leaving = asyncio.create_task(_until_gone(request))
+    try:
+        while True:
+            getting = asyncio.create_task(events.get())
+            rest = until - asyncio.get_running_loop().time()
+            await asyncio.wait({getting, leaving}, timeout=max(0.0, rest), return_when=asyncio.FIRST_COMPLETED)
+            if not getting.done():
+                getting.cancel()
+                return Refusal(GONE, "nobody waits for this answer") if leaving.done() else _late(limits)
+            if not isinstance(event := getting.result(), Told):
+                return event
+    finally:
+        leaving.cancel()
+        job.cancelled.set()
 
 
 async def _lines(
-    job: Job, events: asyncio.Queue[Told | Answered | Refusal], limits: Limits, kept: Kept, metrics: Metrics
+    job: Job, events: asyncio.Queue[Event], limits: Limits, kept: Kept, metrics: Metrics
 ) -> AsyncIterator[str]:
     """What becomes of a job, a line for every step; whoever hangs up cancels it."""
     try:
@@ -197,7 +213,7 @@ async def _lines(
             if isinstance(event, Answered):
                 body = await run_in_threadpool(_answered, event, job.ask, kept, metrics)
                 yield json.dumps({"state": "done", "result": body}) + "\n"
-            else:
+            elif isinstance(event, Refusal):
                 yield json.dumps({"state": "failed", "status": event.status, "error": event.message}) + "\n"
             return
     finally:
@@ -208,10 +224,12 @@ def _late(limits: Limits) -> Refusal:
     return Refusal(504, f"no answer within {limits.seconds:g} seconds; fewer expressions or a smaller picture may do")
 
 
-def _response(event: Answered | Refusal, ask: Ask, kept: Kept, metrics: Metrics) -> Response:
-    if isinstance(event, Refusal):
-        return JSONResponse({"error": event.message}, event.status)
-    return JSONResponse(_answered(event, ask, kept, metrics))
+def _response(outcome: Outcome, ask: Ask, kept: Kept, metrics: Metrics) -> Response:
+    if isinstance(outcome, Answered):
+        return JSONResponse(_answered(outcome, ask, kept, metrics))
+    if isinstance(outcome, Drawn):
+        return Response(outcome.content, media_type=outcome.kind)
+    return JSONResponse({"error": outcome.message}, outcome.status)
 
 
 def _answered(event: Answered, ask: Ask, kept: Kept, metrics: Metrics) -> dict[str, Any]:

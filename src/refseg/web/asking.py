@@ -43,12 +43,14 @@ class Ask:
         expressions: At least one.
         model: Name of a model that is served.
         threshold: Probability above which a pixel is in the mask.
+        figure: "png" or "svg" where a figure of why is wanted instead of the masks; else empty.
     """
 
     image: bytes
     expressions: tuple[str, ...]
     model: str
     threshold: float
+    figure: str = ""
 
 
 async def read_ask(request: Request, limits: Limits, models: tuple[str, ...]) -> Ask:

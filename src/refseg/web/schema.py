@@ -103,6 +103,10 @@ REQUEST: dict[str, Any] = {
         },
     },
 }
+FIGURE: dict[str, Any] = {
+    "description": "The figure.",
+    "content": {"image/png": {}, "image/svg+xml": {}},
+}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Error, "description": why}
     for status, why in {

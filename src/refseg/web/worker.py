@@ -1,11 +1,12 @@
 """One thread that asks the models: a bounded queue, passes of several requests, ends in time, and tells how far it is.
 
-The requests' own tasks wait elsewhere. What they hear are `Told` while the work goes on, and then an `Answered` or a
-`Refusal`.
+The requests' own tasks wait elsewhere. What they hear are `Told` while the work goes on, and then an `Answered`, a
+`Drawn` or a `Refusal`.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 import time
@@ -67,6 +68,18 @@ class Answered:
     seconds: float
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A figure of why a mask came out: the bytes of a file, and their media type."""
+
+    content: bytes
+    kind: str
+
+
+Outcome = Answered | Drawn | Refusal
+Event = Told | Outcome
+
+
 class Job:
     """A request on its way through the worker.
 
@@ -75,7 +88,7 @@ class Job:
         tell: Hears everything that becomes of it, in the worker's thread.
     """
 
-    def __init__(self, ask: Ask, tell: Callable[[Told | Answered | Refusal], None]) -> None:
+    def __init__(self, ask: Ask, tell: Callable[[Event], None]) -> None:
         self.ask, self.tell = ask, tell
         self.cancelled = threading.Event()
         self.pixels: np.ndarray | None = None
@@ -173,6 +186,9 @@ class Worker:
         name = jobs[0].ask.model
         answerer = self._model(jobs[0], name)
         self._read(jobs)
+        if jobs and jobs[0].ask.figure:
+            _draw(answerer, jobs[0])
+            return
         if jobs and answerer.together:
             self._join(jobs, name)
         alone = jobs
@@ -228,7 +244,8 @@ class Worker:
                 jobs += more
 
     def _fit(self, jobs: list[Job]) -> bool:
-        return sum(len(job.ask.expressions) for job in jobs) <= self._limits.together
+        few = sum(len(job.ask.expressions) for job in jobs) <= self._limits.together
+        return few and not any(job.ask.figure for job in jobs)
 
     def _pass_together(self, answerer: Answerer, jobs: list[Job]) -> None:
         """One pass for several requests."""
@@ -268,6 +285,22 @@ class Worker:
         took = time.monotonic() - started
         self._metrics.passed(job.ask.model, 1, took)
         _hand_over(job, found, kept, took)
+
+
+def _draw(answerer: Answerer, job: Job) -> None:
+    """A figure of what every word changes, and of what the method shows of its way."""
+    from refseg.explain import explain
+
+    job.tell(Told("working", 0, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = explain(cast(np.ndarray, job.pixels), job.ask.expressions[0], answerer)
+    if job.ask.figure == "svg":
+        job.tell(Drawn(found.svg().encode(), "image/svg+xml"))
+        return
+    content = io.BytesIO()
+    found.figure().save(content, format="PNG")
+    job.tell(Drawn(content.getvalue(), "image/png"))
 
 
 def _pixels_of(job: Job) -> int:

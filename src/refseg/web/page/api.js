@@ -48,6 +48,17 @@ export async function segment({ image, expressions, model, threshold, signal, he
   throw new Refused(last.status ?? 0, last.error ?? "the connection ended before the answer");
 }
 
+/** A figure of why an expression found what it found, as a file. */
+export async function explain({ image, expression, model, kind, signal }) {
+  const form = new FormData();
+  form.append("image", image);
+  form.append("expression", expression);
+  form.append("model", model);
+  const response = await fetch("/v1/explain", { method: "POST", body: form, headers: headers({ Accept: kind }), signal });
+  if (!response.ok) throw await refusalOf(response);
+  return response.blob();
+}
+
 async function* lines(body) {
   const reader = body.getReader();
   const decoder = new TextDecoder();

@@ -1,6 +1,6 @@
 // The page: what a person does, and what becomes of it.
 
-import { Refused, get, segment } from "./api.js";
+import { Refused, explain, get, segment } from "./api.js";
 import { cssOf, maskPicture, paint } from "./paint.js";
 
 const $ = (id) => document.getElementById(id);
@@ -263,7 +263,44 @@ function rowOf(card, number) {
   text.textContent = card.answer.answers[number].expression;
   label.append(box, colour, text, document.createElement("small"));
   row.append(label);
+  button(row, "Why?", () => showWhy(card.answer.model, card.answer.answers[number].expression));
+  row.lastChild.setAttribute("aria-label", `Why this mask for: ${card.answer.answers[number].expression}`);
   return row;
+}
+
+/** Opens a figure of what every word changes, and of what the method shows of its way. */
+async function showWhy(model, expression) {
+  const dialog = $("why-dialog");
+  const image = $("why");
+  const asking = new AbortController();
+  const asked = { image: state.asked.file, expression, model, signal: asking.signal };
+  const name = `${state.asked.name}.${model.replace(/[^\w.-]+/g, "-")}.explain`;
+  image.hidden = true;
+  $("why-status").textContent = `${model} is asked without each word of “${expression}” …`;
+  $("why-downloads").replaceChildren();
+  dialog.addEventListener("close", () => {
+    asking.abort();
+    if (image.src) URL.revokeObjectURL(image.src);
+    image.removeAttribute("src");
+  }, { once: true });
+  dialog.showModal();
+  try {
+    const figure = await explain({ ...asked, kind: "image/png" });
+    image.src = URL.createObjectURL(figure);
+    image.alt = `What every word of “${expression}” changes for ${model}, and what its method shows of its way`;
+    image.hidden = false;
+    $("why-status").textContent = "";
+    button($("why-downloads"), "PNG", () => save(figure, `${name}.png`));
+    button($("why-downloads"), "SVG", async () => {
+      try {
+        save(await explain({ ...asked, kind: "image/svg+xml" }), `${name}.svg`);
+      } catch (error) {
+        $("why-status").textContent = told(error);
+      }
+    });
+  } catch (error) {
+    if (!asking.signal.aborted) $("why-status").textContent = told(error);
+  }
 }
 
 /** Draws a card's masks anew, and says what they are. */
