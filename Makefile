@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Where the right torch comes from, e.g. make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: demo test lint slow fuzz install serve
+.PHONY: demo test lint slow fuzz install serve results
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -38,3 +38,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# docs/results.md and its plots, from docs/results/*.json
+results: install
+	$(BIN)/python tools/results.py

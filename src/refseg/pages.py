@@ -13,7 +13,7 @@ from refseg.charts import STYLE as CHARTS
 from refseg.files import write_text_beside
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_LIGHT = (
+LIGHT = (
     "--ink: #1b1b1b; --dim: #5c5c5c; --paper: #fff; --card: #f6f6f4; --line: #dcdcdc; --k0: #0072b2; --k1: #d55e00; "
     "--k2: #008f68; --k3: #b45a92; --k4: #a87400; --k5: #555"
 )
@@ -22,7 +22,7 @@ _DARK = (
     "--k2: #2cc79b; --k3: #e29bc4; --k4: #e6b032; --k5: #bbb"
 )
 STYLE = f"""
-:root {{ color-scheme: light dark; {_LIGHT} }}
+:root {{ color-scheme: light dark; {LIGHT} }}
 @media (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} }}
 * {{ box-sizing: border-box }}
 body {{ font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 73rem;
@@ -49,7 +49,7 @@ dl {{ margin: 0 }} dt {{ font-weight: 600 }} dd {{ margin: 0 0 .5rem }}
   dd {{ margin: 0 }} }}
 code {{ font: .9em ui-monospace, monospace }} code span {{ display: inline-block; max-width: 100% }}
 summary {{ cursor: pointer; margin-top: 1rem }}
-@media print {{ :root {{ color-scheme: light; {_LIGHT} }} body {{ font-size: 11px; margin: 0 }}
+@media print {{ :root {{ color-scheme: light; {LIGHT} }} body {{ font-size: 11px; margin: 0 }}
   .scroll {{ overflow: visible }} .wide {{ grid-template-columns: 1fr 1fr; gap: 1rem }}
   .beside .chart {{ max-width: 21rem }}
   .figures b {{ font-size: 1.5rem }} table {{ font-size: 10px }} th, td {{ padding: .15rem .35rem }}
