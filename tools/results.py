@@ -3,9 +3,9 @@
     python tools/results.py measure [MODEL ...]    # what is missing or of other weights; 20 minutes a model and core
     python tools/results.py                        # docs/results.md and its plots, from docs/results/*.json
 
-The second is `make results`. `measure` runs `refseg eval MODEL --data SET --split SPLIT --words WORDS --json` and writes
-down what it printed, with the weights' hash, the commit and the machine. What is between the marks of docs/results.md is
-written by this tool alone.
+The second is `make results`. `measure` runs `refseg eval MODEL --data SET --split SPLIT --words WORDS --json` and
+writes down what it printed, with the weights' hash, the commit and the machine. What is between the marks of
+docs/results.md is written by this tool alone.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Results:
         return "not measured" if report is None else percent(report["mIoU"])
 
     def main(self) -> str:
-        """mIoU on all splits."""
+        """Mean IoU on all splits."""
         header = ["mIoU, %", *(f"`{data}` {split}" for data, split, words in ASKED if words == "true")]
         rows = [
             [model, *(self._score(model, data, split) for data, split, words in ASKED if words == "true")]
