@@ -141,5 +141,7 @@ def test_smoothing_is_a_mean_without_delay():
     assert [x for x, _ in found] == [0, 1, 2, 3, 4, 5]
     assert [y for _, y in found] == pytest.approx([1.0, 3.0, 4.0, 5.0, 6.0, 8.0])
     assert smoothed(points[:4], 1) == points[:4] and smoothed([], 5) == []
+    wide = smoothed([(i, float(i % 2)) for i in range(200_000)], 13_333)  # at once
+    assert len(wide) <= 1000 and all(y == pytest.approx(0.5) for _, y in wide)
     ramp = smoothed(RAMP, 5)
     assert [y for _, y in ramp] == pytest.approx([y for _, y in RAMP])  # a straight line stays, also at its ends

@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 440, 252  # units of a line chart's own; a page shows it as wide
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 28, 42
 ROW, LETTER = 26, 8.0  # of a bar chart; the mean width of a letter
 MOST_LETTERS = 24  # of a bar's name
-MOST_POINTS, MOST_DOTS = 400, 60
+MOST_POINTS, MOST_DOTS, MOST_SMOOTHED = 400, 60, 1000
 PALETTE = 6
 DASHES = ("", "8 3", "2 3", "10 3 2 3", "5 5", "1 4")
 STYLE = """
@@ -154,14 +154,25 @@ def bar_chart(
 def smoothed(points: Sequence[tuple[float, float]], window: int) -> list[tuple[float, float]]:
     """Every y as the mean of its `window` nearest neighbours (an odd number; fewer at both ends), without delay.
 
-    What is not finite is left out of a mean, and stays where all of them are.
+    What is not finite is left out of a mean, and stays where all of them are. Of very many points, neighbours are
+    brought together first.
     """
+    size = len(points) // MOST_SMOOTHED
+    if size > 1:
+        groups = [points[first : first + size] for first in range(0, len(points), size)]
+        points = [(some[len(some) // 2][0], _mean([value for _, value in some])) for some in groups]
+        window = max(1, window // size)
     half, found = window // 2, []
     for i, (place, _) in enumerate(points):
         reach = min(half, i, len(points) - 1 - i)
-        near = [value for _, value in points[i - reach : i + reach + 1] if math.isfinite(value)]
-        found.append((place, math.fsum(near) / len(near) if near else math.nan))
+        found.append((place, _mean([value for _, value in points[i - reach : i + reach + 1]])))
     return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of those that are finite; nan of none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(value / len(finite) for value in finite) if finite else math.nan  # no sum that could be infinite
 
 
 def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
