@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from refseg.explain import explain
+from refseg.explain import Explanation, explain
 from refseg.explain.layout import page_of
 from refseg.explain.png import to_picture
 from refseg.explain.shapes import Box, Page, Picture, Text, drawable, fitted, printable, signed, width_of, wrapped
@@ -155,14 +158,36 @@ def test_a_huge_picture_is_not_ours_and_not_read(tmp_path, monkeypatch):
         assert question_of(tmp_path / "large.png") is None
 
 
+def test_what_a_killed_process_left_is_taken_away(found, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / f".a.svg.{ended.pid}.part").write_text("half")
+    found.save(tmp_path / "a.svg")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.svg"]
+
+
+def test_what_another_process_writes_meanwhile_stays(found, tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    draw = Explanation.figure
+
+    def slowly(self, *scale):
+        path.write_text("precious")
+        return draw(self, *scale)
+
+    monkeypatch.setattr(Explanation, "figure", slowly)
+    with pytest.raises(ValueError, match="not a figure of this command"):
+        found.save(path)
+    assert path.read_text() == "precious"
+
+
 def test_an_error_in_the_middle_leaves_what_was_there(found, tmp_path, monkeypatch):
     path = found.save(tmp_path / "a.png")
     before = path.read_bytes()
 
-    def full(*_args, **_kwargs):
+    def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="a.png: cannot be written .No space left"):
         found.save(path, overwrite=True)
     assert path.read_bytes() == before and [each.name for each in tmp_path.iterdir()] == ["a.png"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,7 @@ from refseg.explain.importance import Importance
 from refseg.explain.panels import Panel
 from refseg.explain.stamp import check_free, png_stamp, stamped_svg
 from refseg.explain.words import Word
-from refseg.files import write_beside, write_text_beside
+from refseg.files import sweep, write_beside
 from refseg.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -143,19 +144,23 @@ class Explanation:
         """
         target = Path(path)
         check_free(target, self.question, overwrite)
-        if target.suffix.lower() == ".svg":
-            write_text_beside(target, stamped_svg(self.svg(), self.question))
-            return target
-        picture = self.figure()
-        dots = (72 * SCALE,) * 2
-        mark = png_stamp(picture, self.question)
-        write_beside(target, lambda beside: picture.save(beside, format="PNG", dpi=dots, pnginfo=mark))
+        sweep(target.parent, target.name)
+        content = self._content(target.suffix.lower())
+        check_free(target, self.question, overwrite)  # drawing takes a while, in which another process may have written
+        write_beside(target, lambda beside: beside.write_bytes(content))
         return target
+
+    def _content(self, ending: str) -> bytes:
+        """What a file of the figure holds."""
+        if ending == ".svg":
+            return stamped_svg(self.svg(), self.question).encode()
+        picture, content = self.figure(), io.BytesIO()
+        dots = (72 * SCALE,) * 2
+        picture.save(content, format="PNG", dpi=dots, pnginfo=png_stamp(picture, self.question))
+        return content.getvalue()
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
-        import io
-
         content = io.BytesIO()
         self.figure(1.5).save(content, format="PNG")
         return content.getvalue()
