@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from refseg.cli import compare, convert, evaluate, models, pretrain, segment, train
+from refseg.cli import compare, convert, evaluate, export, models, pretrain, segment, train
 from refseg.cli.data import app as data_app
 from refseg.cli.options import complain, last_line
 
@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 app.command()(segment.segment)
 app.command("eval")(evaluate.evaluate)
-for command in (compare.compare, train.train, pretrain.pretrain, convert.convert, models.models):
+for command in (compare.compare, train.train, pretrain.pretrain, convert.convert, export.export, models.models):
     app.command()(command)
 app.add_typer(data_app, name="data")
 
