@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from refseg.data.shapes import RefShapes
+from refseg.export.int8 import quantise
+from refseg.export.manifest import FILES, GRAPHS, read_manifest
 from refseg.export.run import OnnxPredictor
 from refseg.export.write import export_model
+from refseg.files import hash_of
 from refseg.predictor import Predictor
 from refseg.weights.folders import packaged_models
 from refseg.weights.store import load_model
@@ -48,11 +54,20 @@ def compare(model, folder, scenes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", packaged_models())
-def test_a_packaged_model_gives_the_same_masks(name, tmp_path):
-    model = load_model(name)
-    export_model(model, tmp_path / "export")
-    worst, iou = compare(model, tmp_path / "export", 20)
+def test_a_packaged_model_gives_the_same_masks_and_scores(name, tmp_path, refseg):
+    model, out = load_model(name), tmp_path / "export"
+    export_model(model, out)
+    worst, iou = compare(model, out, 20)
     assert worst < 1e-3 and iou >= 0.999
+    scores = [json.loads(refseg("eval", one, "--limit", 60, "--json")[1]) for one in (name, out)]
+    for key in ("oIoU", "mIoU", "P@0.5", "P@0.9"):
+        assert scores[1][key] == pytest.approx(scores[0][key], abs=1e-3)
+
+    manifest = read_manifest(out)  # the same graphs, without tracing again
+    for file in GRAPHS:
+        quantise(out / file)
+    replace(manifest, precision="int8", sha256={file: hash_of(out / file) for file in FILES}).write(out)
+    assert compare(model, out, 20)[1] >= 0.98
 
 
 @pytest.mark.slow

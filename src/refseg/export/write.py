@@ -78,9 +78,9 @@ def export_model(model: Model, out: Path, int8: bool = False, overwrite: bool = 
     part = out / f".export.{os.getpid()}.part"
     try:
         with FolderLock(out):
+            sweep(out, "export")  # what a killed export left
             if not overwrite:
                 check_replaceable(model, out)
-            sweep(out, "export")  # what a killed export left
             part.mkdir()
             manifest = _write(model, part, int8)
             if (out / MANIFEST).exists():
@@ -102,6 +102,11 @@ def _write(model: Model, folder: Path, int8: bool) -> Manifest:
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     write_graphs(replace(model, network=network), folder)
+    if int8:
+        from refseg.export.int8 import quantise
+
+        for name in GRAPHS:
+            quantise(folder / name)
     model.tokenizer.save(folder / "tokenizer.json")
     graphs = {name: _described(folder / name) for name in GRAPHS}
     height, width = model.input.size
