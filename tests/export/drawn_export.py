@@ -63,7 +63,8 @@ def drawn_manifest(folder: Path, **changes) -> Manifest:
     graphs = {name: Graph((port,), (port,)) for name in GRAPHS}
     values = {
         "format": "onnx", "precision": "float32", "name": "drawn", "preset": "", "method": "lavt", "identity": "0" * 64,
-        "training": {"data": "refshapes"}, "input": CONFIG, "opset": 18, "dynamic": {"words": (1, 8), "images": (1, None)},
+        "training": {"data": "refshapes"}, "input": CONFIG, "opset": 18,
+        "dynamic": {"words": (1, 8), "images": (1, None)},
         "fixed": {"height": 16}, "graphs": graphs, "sha256": {name: hash_of(folder / name) for name in FILES},
         "versions": {"refseg": "0"},
     }  # fmt: skip

@@ -60,8 +60,7 @@ def write_graphs(model: Model, folder: Path) -> None:
     """Traces a model, on the CPU and in float32, and writes `GRAPHS` into a folder.
 
     Numbers of images, expressions and tokens stay free. Height and width are those of the model's input: every window,
-    every position code and every enlargement depends on them, and a graph in which they stay free takes half an hour
-    to trace where a fixed one takes half a minute.
+    position code and enlargement depends on them, and with free sides the tracer takes minutes for one stage of a Swin.
 
     Args:
         model: The model; its network is in evaluation.

@@ -1,8 +1,8 @@
 """Weights of a graph as 8-bit numbers, each channel with a scale of its own; activations stay in float32.
 
-onnxruntime turns the weights into float32 again when it loads the graph, so that a file is a quarter of the size and
-runs as fast as before. Activations in 8 bits too, by onnxruntime's own static and dynamic quantization, were measured
-and left out: they change masks far more, and are not faster on these small maps (docs/export.md).
+onnxruntime turns the weights into float32 again, and `refseg.export.run` lets it do so once, when the graph is loaded:
+a file is small, masks hardly change, and a run takes as long as before. Activations in 8 bits too, by onnxruntime's own
+static and dynamic quantization, were measured and left out, since they change masks too much (docs/export.md).
 """
 
 from __future__ import annotations

@@ -149,6 +149,7 @@ def _session(runtime: Any, file: Path, device: str) -> Any:
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a thread that waits costs nothing
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # weights become float32 once, not in every run
     try:
         return runtime.InferenceSession(file, options, providers=[PROVIDERS[device]])
     except Exception as error:
