@@ -35,10 +35,10 @@ ROOMS = [
     {"presets"},
     {"weights", "prediction"},
     {"answers"},
-    {"hub_models"},
+    {"hub_models", "export"},
     {"predictor"},
     {"segment", "scoring"},
-    {"training", "explain", "export", "annotate"},
+    {"training", "explain", "annotate"},
     {"web"},
     {"cli"},
 ]

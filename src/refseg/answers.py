@@ -7,17 +7,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from refseg.data.expressions import check_expression
 from refseg.data.formats.images import read_image
-from refseg.data.transforms import InputConfig, logits_to_masks
+from refseg.data.inputs import InputConfig
+from refseg.data.shapes import SETS
 from refseg.prediction import Prediction, mean_probability
 from refseg.protocols import Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from refseg.encoders.tokenizer import Tokenizer
 
 AT_ONCE = 64  # expressions in one pass of a network
 ImageLike = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
@@ -208,10 +213,10 @@ class Answerer(ABC):
 
 
 def make_prediction(
-    text: str, logits: Tensor, details: dict[str, Any] | None = None, image: np.ndarray | None = None
+    text: str, logits: Tensor | np.ndarray, details: dict[str, Any] | None = None, image: np.ndarray | None = None
 ) -> Prediction:
     """(H, W) log-odds to a prediction with threshold 0.5."""
-    values = logits.float().cpu().numpy()
+    values = logits if isinstance(logits, np.ndarray) else logits.float().cpu().numpy()
     mask = values > 0
     return Prediction(text, mask, mean_probability(values, mask), values, details or {}, image)
 
@@ -222,6 +227,8 @@ def answer_of(logits: Tensor, own: tuple[int, int], config: InputConfig, protoco
     Maps of full size are made of a few expressions at a time: as floats they take four times the masks, and several of
     them are needed for each.
     """
+    from refseg.data.transforms import logits_to_masks
+
     height, width = config.size if protocol.resolution == "network" else own
     masks: list[np.ndarray] = []
     scores: list[float | None] = []
@@ -231,3 +238,24 @@ def answer_of(logits: Tensor, own: tuple[int, int], config: InputConfig, protoco
         masks.append(found.cpu().numpy())
         scores += inside.tolist()
     return Answer(np.concatenate(masks), scores, logits)
+
+
+def words_read(training: Mapping[str, Any], tokenizer: Tokenizer) -> Collection[str] | None:
+    """The words that a model has read, where they are those of its tokenizer: it learned from drawn shapes alone."""
+    drawn = set(str(training.get("data", "")).split(" + ")) <= set(SETS)
+    return tokenizer.vocabulary if drawn else None
+
+
+def cut_notes(expressions: Sequence[str], cut: Sequence[int], limit: int) -> list[str]:
+    """Which expressions a model does not read to their end, a sentence each.
+
+    Args:
+        expressions: All of them.
+        cut: Numbers of those that are longer than the model reads.
+        limit: How many tokens it reads.
+    """
+    found = []
+    for row in cut:
+        start = expressions[row] if len(expressions[row]) <= 60 else expressions[row][:57] + "..."
+        found.append(f"expression {start!r} is longer than the {limit} tokens this model reads: cut")
+    return found

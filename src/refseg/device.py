@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def pick_device(name: str | torch.device | None) -> torch.device:
@@ -11,6 +14,8 @@ def pick_device(name: str | torch.device | None) -> torch.device:
     Raises:
         ValueError: There is no such device.
     """
+    import torch
+
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device).cpu()

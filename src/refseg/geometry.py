@@ -5,12 +5,16 @@ B images, T expressions, H and W network size, h and w size of the logits.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def pad_to_multiple(pixels: Tensor, multiple: int) -> Tensor:
     """(B, 3, H, W) with zeros (the mean colour) at the right and bottom, so that `multiple` divides both sides."""
+    import torch.nn.functional as F  # what `covered_by` is for goes without
+
     height, width = pixels.shape[-2:]
     return F.pad(pixels, (0, -width % multiple, 0, -height % multiple))
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from refseg.answers import AT_ONCE, About, Answer, Answerer, answer_of, make_prediction
-from refseg.data.shapes import SETS
-from refseg.data.transforms import image_to_pixels, logits_to_image
+from refseg.answers import AT_ONCE, About, Answer, Answerer, answer_of, cut_notes, make_prediction, words_read
 from refseg.device import pick_device
+from refseg.export import find_export, load_export
 from refseg.hub_models import Found, find_hub_model
-from refseg.hub_models.load import load_hub_model
 from refseg.prediction import Prediction
 from refseg.protocols import Protocol
 from refseg.types import Output
 from refseg.weights.folders import DEFAULT_MODEL
-from refseg.weights.store import Model, load_model
+
+if TYPE_CHECKING:  # torch is imported when a model needs it: an export does not
+    import torch
+    from torch import Tensor
+
+    from refseg.weights.store import Model
 
 
 class Predictor(Answerer):
@@ -50,8 +51,7 @@ class Predictor(Answerer):
     def about(self) -> About:
         """What is said of the model beside its answers."""
         model = self.model
-        drawn = set(str(model.training.get("data", "")).split(" + ")) <= set(SETS)
-        words = model.tokenizer.vocabulary if drawn else None
+        words = words_read(model.training, model.tokenizer)
         return About(model.name, model.sha256, model.identity, model.training, model.input, words)
 
     @classmethod
@@ -61,7 +61,7 @@ class Predictor(Answerer):
         """Loads a packaged model, a model folder, or one from the Hugging Face hub, and returns what answers with it.
 
         Args:
-            name: A packaged name, the folder of a model or run, `user/name` on the hub, or one of
+            name: A packaged name, the folder of a model, run or export, `user/name` on the hub, or one of
                 `refseg.hub_models.CATALOGUE`, as `florence-2-base`; or what `find_hub_model` found of one.
             device: CUDA where there is one by default.
 
@@ -71,7 +71,12 @@ class Predictor(Answerer):
         Raises:
             ValueError: There is no such model, or it is damaged.
         """
+        if not isinstance(name, Found) and (exported := find_export(name)) is not None:
+            return load_export(exported, device)
         found = name if isinstance(name, Found) else find_hub_model(name)
+        from refseg.hub_models.load import load_hub_model
+        from refseg.weights.store import Model, load_model
+
         model = load_model(cast(str, name)) if found is None else load_hub_model(found, pick_device(device))
         return cls(model, device) if isinstance(model, Model) else model
 
@@ -103,11 +108,8 @@ class Predictor(Answerer):
 
     def _cut(self, expressions: Sequence[str]) -> list[str]:
         """Which expressions are not read to their end, a sentence each."""
-        limit, found = self.model.input.max_tokens, []
-        for row in self.model.tokenizer(list(expressions), limit).cut if expressions else ():
-            start = expressions[row] if len(expressions[row]) <= 60 else expressions[row][:57] + "..."
-            found.append(f"expression {start!r} is longer than the {limit} tokens this model reads: cut")
-        return found
+        limit = self.model.input.max_tokens
+        return cut_notes(expressions, self.model.tokenizer(list(expressions), limit).cut if expressions else (), limit)
 
     def answer(
         self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
@@ -122,6 +124,8 @@ class Predictor(Answerer):
         Returns:
             The method's details of all T expressions, and per image the logits (T_b, H_b, W_b) at its own size.
         """
+        from refseg.data.transforms import logits_to_image
+
         shown, logits = self.network_logits(images, expressions, details)
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         return shown, [logits_to_image(x, size, self.model.input) for x, size in zip(logits, sizes, strict=True)]
@@ -141,7 +145,6 @@ class Predictor(Answerer):
         for image, logits in zip(images, maps, strict=True):
             yield answer_of(logits, (image.shape[0], image.shape[1]), self.model.input, protocol)
 
-    @torch.inference_mode()
     def network_logits(
         self,
         images: Sequence[np.ndarray],
@@ -158,6 +161,18 @@ class Predictor(Answerer):
         """
         if at_once < 1:
             raise ValueError(f"{at_once} expressions at once: 1 or more is accepted")
+        import torch
+
+        with torch.inference_mode():
+            return self._network_logits(images, expressions, details, at_once)
+
+    def _network_logits(
+        self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool, at_once: int
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        import torch
+
+        from refseg.data.transforms import image_to_pixels
+
         config = self.model.input
         flat = [text for texts in expressions for text in texts]
         tokens = self.model.tokenizer(flat, config.max_tokens)

@@ -30,7 +30,7 @@ from refseg.progress import ProgressBar
 def evaluate(
     model: Annotated[
         str | None,
-        typer.Argument(help="Packaged name, folder of a model or run, or user/name on the Hugging Face hub."),
+        typer.Argument(help="Packaged name, folder of a model, run or export, or user/name on the Hugging Face hub."),
     ] = None,
     named: Annotated[str | None, typer.Option("--model", help="The same as MODEL.")] = None,
     data: DataOption = "refshapes",

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from refseg.cli import compare, convert, evaluate, explain, models, pretrain, push, runs, segment, serve, train
+from refseg.cli import compare, convert, evaluate, explain, export, models, pretrain, push, runs, segment, serve, train
 from refseg.cli.data import app as data_app
 from refseg.cli.options import complain, last_line
 
@@ -47,6 +47,7 @@ app.command()(pretrain.pretrain)
 app.command()(runs.runs)
 app.command()(runs.report)
 app.command()(convert.convert)
+app.command()(export.export)
 app.command()(models.models)
 app.command()(push.push)
 app.add_typer(data_app, name="data")

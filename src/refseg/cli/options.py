@@ -9,7 +9,7 @@ import typer
 
 ModelOption = Annotated[
     str,
-    typer.Option(help="Packaged name, folder of a model or run, or user/name (user/name@REVISION) on the hub."),
+    typer.Option(help="Packaged name, folder of a model, run or export, or user/name (user/name@REVISION) on the hub."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps; CUDA where there is one by default.")]

@@ -6,7 +6,6 @@ B images, T expressions, H and W own size, h and w network size.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,70 +14,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from refseg.checked import Checked
+from refseg.data.inputs import InputConfig, Size, content_box, normalised
 from refseg.geometry import covered_by
 from refseg.protocols import ORIGINAL, Protocol
-
-Size = tuple[int, int]
-LARGEST = 4096  # pixels of a network input's side; no model reads a tenth of the area
-
-
-@dataclass(frozen=True)
-class InputConfig(Checked):
-    """What a model wants to see.
-
-    Attributes:
-        size: (height, width) of the network input.
-        mean: Mean of each channel, for values in [0, 1].
-        std: Standard deviation of each channel.
-        max_tokens: Longest token sequence, special tokens included.
-        resize: "squash" brings every image to `size` whatever its shape (LAVT and its heirs), bilinear; "letterbox"
-            keeps its shape, centred between borders of the mean colour (CRIS and its heirs), bicubic.
-    """
-
-    least = {"mean": -math.inf}
-
-    size: Size
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    max_tokens: int
-    resize: Literal["squash", "letterbox"] = "squash"
-
-    def __post_init__(self) -> None:
-        """Refuses what no image can be brought to.
-
-        Raises:
-            ValueError: A side, a deviation or the number of tokens is not positive, or a side is beyond `LARGEST`.
-        """
-        super().__post_init__()
-        if max(self.size) > LARGEST:
-            raise ValueError(f"InputConfig: size {self.size}: sides of at most {LARGEST} pixels are accepted")
-        if not min(self.std):
-            raise ValueError(f"InputConfig: std {self.std}: a tuple with positive numbers is accepted")
-
-    @classmethod
-    def of_answers(cls, size: Size, resize: Literal["squash", "letterbox"]) -> InputConfig:
-        """What saved answers tell of it: enough to bring masks from and to network size, not to ask a model."""
-        return cls(size, (0.0,) * 3, (1.0,) * 3, 1, resize)
-
-
-def content_box(own: Size, config: InputConfig) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the part of the network input that an image of `own` size (H, W) fills."""
-    height, width = config.size
-    if config.resize == "squash":
-        return 0, 0, height, width
-    scale = min(height / own[0], width / own[1])
-    h, w = (max(1, min(full, round(side * scale))) for side, full in zip(own, config.size, strict=True))
-    return (height - h) // 2, (width - w) // 2, h, w
 
 
 def image_to_pixels(image: np.ndarray, config: InputConfig) -> Tensor:
     """(H, W, 3) uint8 to (3, h, w) float32: brought to the network size (antialiased) and normalised."""
     top, left, h, w = content_box((image.shape[0], image.shape[1]), config)
-    method = Image.Resampling.BILINEAR if config.resize == "squash" else Image.Resampling.BICUBIC
-    resized = np.asarray(Image.fromarray(image).resize((w, h), method), dtype=np.float32)
-    scaled = (resized / 255 - np.asarray(config.mean, np.float32)) / np.asarray(config.std, np.float32)
-    pixels = torch.from_numpy(scaled).permute(2, 0, 1)
+    pixels = torch.from_numpy(normalised(image, config)).permute(2, 0, 1)
     return F.pad(pixels, _borders(top, left, h, w, config))  # 0 is the mean colour
 
 

@@ -8,16 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as HFTokenizer
 from tokenizers.models import BPE, WordPiece
 from tokenizers.processors import TemplateProcessing
-from torch import Tensor
 
 from refseg.fields import shown
 from refseg.files import first_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BERT_ENDS = ("[CLS]", "[SEP]")
 CLIP_ENDS = ("<|startoftext|>", "<|endoftext|>")
@@ -154,20 +157,27 @@ class Tokenizer:
 
     def __call__(self, sentences: Sequence[str], max_tokens: int) -> Tokens:
         """Encodes T sentences; what exceeds `max_tokens` is cut off at the end, where CLIP's end token is put back."""
+        import torch  # `arrays` goes without
+
+        ids, mask, cut = self.arrays(sentences, max_tokens)
+        return Tokens(torch.from_numpy(ids), torch.from_numpy(mask), cut)
+
+    def arrays(self, sentences: Sequence[str], max_tokens: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+        """The same as arrays: the `ids`, the `mask` and the `cut` of `Tokens`."""
         encoded = [encoding.ids for encoding in self._inner.encode_batch(list(sentences))]
         if nothing := [sentence for sentence, ids in zip(sentences, encoded, strict=True) if not ids]:
             raise ValueError(f"{shown(nothing[0])}: the tokenizer makes no token of it; a sentence with words it knows "
                              "is accepted")  # fmt: skip
         length = min(max_tokens, max(len(ids) for ids in encoded))
-        ids = torch.full((len(encoded), length), self._pad)
-        mask = torch.zeros(len(encoded), length, dtype=torch.bool)
+        ids = np.full((len(encoded), length), self._pad, dtype=np.int64)
+        mask = np.zeros((len(encoded), length), dtype=bool)
         for row, sentence in enumerate(encoded):
             kept = sentence[:length]
             if self._end is not None:
                 kept[-1] = self._end
-            ids[row, : len(kept)] = torch.tensor(kept)
+            ids[row, : len(kept)] = kept
             mask[row, : len(kept)] = True
-        return Tokens(ids, mask, tuple(row for row, sentence in enumerate(encoded) if len(sentence) > max_tokens))
+        return ids, mask, tuple(row for row, sentence in enumerate(encoded) if len(sentence) > max_tokens)
 
     def pieces(self, sentence: str, max_tokens: int | None = None) -> list[Piece]:
         """The tokens of one sentence in the order of its ids, cut as a call cuts them; all without `max_tokens`."""

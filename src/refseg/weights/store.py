@@ -9,10 +9,9 @@ import hashlib
 import json
 import os
 import shutil
-import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from refseg.data.transforms import InputConfig
+from refseg.checked import config_from_dict
+from refseg.data.inputs import InputConfig
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.fields import as_record, parse_json, read_text
 from refseg.files import first_line, flush_folder, hash_of, write_beside, write_text_beside
@@ -83,63 +83,6 @@ class Model:
             raise ValueError(
                 f"{self.name}: the input has {self.input.max_tokens} tokens; the method takes {positions}{hint}"
             )
-
-
-def config_from_dict(kind: Any, data: Any, where: str = "config") -> Any:
-    """Rebuilds a (nested) config dataclass from what JSON made of it.
-
-    Raises:
-        ValueError: A field is missing, unknown or of another type.
-    """
-    if is_dataclass(kind):
-        if not isinstance(data, dict):
-            raise ValueError(f"{where}: {data!r}; an object is accepted")
-        names = {f.name for f in fields(kind)}
-        if set(data) != names:
-            missing, unknown = sorted(names - set(data)), sorted(set(data) - names)
-            raise ValueError(f"{where}: fields missing {missing}, unknown {unknown}")
-        hints = typing.get_type_hints(kind)
-        values = {name: config_from_dict(hints[name], data[name], f"{where}.{name}") for name in data}
-        return typing.cast(typing.Any, kind)(**values)
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType and data is None and types.NoneType in inner:
-        return None
-    if origin is types.UnionType and isinstance(data, dict):  # of dataclasses: the one that has these fields
-        named = [k for k in inner if is_dataclass(k) and {f.name for f in fields(k)} == set(data)]
-        return config_from_dict(named[0] if named else inner[0], data, where)
-    if origin is typing.Literal and data in inner:
-        return data
-    if origin is tuple and isinstance(data, list):
-        kinds = [inner[0]] * len(data) if inner[1:] == (Ellipsis,) else list(inner)
-        if len(kinds) == len(data):
-            pairs = enumerate(zip(kinds, data, strict=True))
-            return tuple(config_from_dict(k, x, f"{where}[{i}]") for i, (k, x) in pairs)
-    if kind is float and isinstance(data, int | float) and not isinstance(data, bool) and abs(data) < 1e300:
-        return float(data)
-    if isinstance(kind, type) and type(data) is kind:
-        return data
-    shown = repr(data) if len(repr(data)) <= 80 else repr(data)[:77] + "..."
-    raise ValueError(f"{where}: {shown}; {_told(kind)} is accepted")
-
-
-def _told(kind: Any) -> str:
-    """A type in words."""
-    simple = {float: "a number", int: "a whole number", bool: "true or false", str: "a word", types.NoneType: "null"}
-    if kind in simple:
-        return simple[kind]
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal:
-        return " or ".join(repr(word) for word in inner)
-    if origin is types.UnionType:
-        return " or ".join(_told(one) for one in inner)
-    if origin is tuple:
-        many = inner[1:] == (Ellipsis,)
-        return (
-            f"a list of which each is {_told(inner[0])}"
-            if many
-            else f"a list of {len(inner)}: " + ", ".join(_told(one) for one in inner)
-        )
-    return f"an object with the fields of {kind.__name__}"
 
 
 def save_model(model: Model, folder: Path, half: bool = False) -> None:
