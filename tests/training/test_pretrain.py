@@ -94,6 +94,28 @@ def test_some_words_are_hidden_and_the_answers_are_what_stood_there():
     assert 0.13 < hidden / shown < 0.25 and 0.7 < masked / hidden < 0.9 and 0.02 < kept / hidden < 0.2
 
 
+def test_from_cls_alone_the_words_of_the_whole_sentence_are_named():
+    torch.manual_seed(0)
+    towers = Towers(small("bert-shapes").model).double()
+    (batch,) = some_batches("bert-shapes")[0]
+    says = towers.sentence(towers.text_encoder(batch.tokens, batch.token_mask).words[:, 0])
+    total, words, both, either = 0.0, 0, 0, 0
+    for row, logits in enumerate(says.tolist()):
+        whole = [
+            h if h >= 0 else t for h, t in zip(batch.hidden[row].tolist(), batch.tokens[row].tolist(), strict=True)
+        ]
+        has = {token for token, real in zip(whole, batch.token_mask[row].tolist(), strict=True) if real}
+        words += len(has)
+        for word, logit in enumerate(logits):
+            total += math.log1p(math.exp(-logit if word in has else logit))
+            both += word in has and logit > 0
+            either += word in has or logit > 0
+    found = towers(batch)
+    assert found.terms["sentence"].item() == pytest.approx(total / words, rel=1e-6)
+    assert (found.right["sentence"].item(), found.asked["sentence"].item()) == (both, either)
+    assert not any(name.startswith(("sentence.", "words.")) for name in towers.pretrained())
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_parameter_learns_from_the_first_step(name):
     torch.manual_seed(0)
