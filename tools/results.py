@@ -106,8 +106,9 @@ class Results:
     """What was measured, and the parts of the page made of it; models by their score on val, the best first."""
 
     def __init__(self) -> None:
-        """Reads all that was written down."""
-        self.all = entries()
+        """Reads all that was written down of models that are packaged."""
+        packaged = packaged_models()
+        self.all = {key: entry for key, entry in entries().items() if key[0] in packaged}
         scored = {key[0]: entry for key, entry in self.all.items() if key[1:] == ASKED[0]}
         self.models = sorted(scored, key=lambda model: -scored[model]["report"]["mIoU"])
 
@@ -241,6 +242,8 @@ def main(arguments: Sequence[str]) -> None:
         measure(arguments[1:])
         return
     results = Results()
+    if not results.models:
+        sys.exit(f"{STORE}: no scores of val; `python tools/results.py measure` asks for them")
     write_text_beside(PAGE, written(PAGE.read_text(encoding="utf-8"), results))
     for name, figure in results.plots():
         write_text_beside(PLOTS / name, picture_of(figure))
