@@ -2,9 +2,10 @@
 
     python benchmarks/serve_load.py --seconds 3600 --json
 
-Starts `refseg serve` with one thread on a free port of this machine, measures how many requests a second it answers when
-two clients ask without a pause, and then asks at a share of this rate, a request with one RefShapes scene and two
-expressions at a time, for the given time. Memory is the server's resident set. Then 500 damaged requests are sent. Linux.
+Starts `refseg serve` with one thread on a free port of this machine, measures how many requests a second it answers
+when two clients ask without a pause, and then asks at a share of this rate, a request with one RefShapes scene and two
+expressions at a time, for the given time. Memory is the server's resident set. Then 500 damaged requests are sent.
+Linux.
 """
 
 from __future__ import annotations
@@ -142,9 +143,8 @@ def malformed(server: Server, requests: list[bytes], count: int, seed: int) -> d
             if stream.random() < 0.5:
                 body[at] = stream.randrange(256)
             else:
-                body[at : at + stream.randrange(100)] = bytes(
-                    stream.randrange(256) for _ in range(stream.randrange(20))
-                )
+                new = bytes(stream.randrange(256) for _ in range(stream.randrange(20)))
+                body[at : at + stream.randrange(100)] = new
         statuses[server.ask(bytes(body))] += 1
     return dict(statuses)
 

@@ -22,6 +22,8 @@ GROUND = {
     "device",
     "masks",
     "visualize",
+    "charts",
+    "pages",
     "fields",
     "ledger",
 }

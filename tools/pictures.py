@@ -2,8 +2,9 @@
 
 Usage: python tools/pictures.py [MODEL]
 
-Writes examples/scene.png (a scene of RefShapes val, drawn larger), docs/images/segment.png (what the model makes of it)
-and docs/images/kinds.png (the first two expressions of every kind in RefShapes val, right or wrong, with their IoU).
+Writes examples/scene.png (a scene of RefShapes val, drawn larger) and, in docs/images, segment.png (what the model
+makes of it), explain.png (why it answers the first question so) and kinds.png (the first two expressions of every kind
+in RefShapes val, right or wrong, with their IoU).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from PIL import Image
 
 from refseg import Predictor
 from refseg.data.shapes import RefShapes
+from refseg.explain import explain
 from refseg.scoring.metrics import count_pixels
 from refseg.visualize import captioned, contact_sheet, overlay
 
@@ -37,6 +39,9 @@ def main(model: str = "lgformer-shapes") -> None:
         pictures.append(captioned(overlay(image, found.mask), f"{found.expression} ({found.score:.2f})"))
     small = [picture.resize((picture.width * 5 // 8, picture.height * 5 // 8)) for picture in pictures]
     contact_sheet(small, columns=4).save(ROOT / "docs" / "images" / "segment.png", optimize=True)
+    figure = explain(image, QUESTIONS[0], predictor).figure(2)
+    few = figure.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(ROOT / "docs" / "images" / "explain.png", optimize=True)
 
     shown: dict[str, list[Image.Image]] = {kind: [] for kind in KINDS}
     for index in range(len(data)):

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from glob import escape as glob_escape
@@ -73,6 +74,7 @@ def prepare_folder(out: Path) -> None:
         raise ValueError(f"{out}: cannot be written to ({error.strerror}); a writable folder is accepted") from error
 
 
+_PATIENCE, _PAUSE = 5, 0.02  # times a folder is asked for, and seconds between: whoever only looks holds it that long
 _PART = re.compile(r"\..+\.(\d+)\.part")
 
 
@@ -131,6 +133,7 @@ class FolderLock:
         """
         if fcntl is None:
             return
+        patience = _PATIENCE
         while self._descriptor is None:
             try:
                 descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -139,8 +142,12 @@ class FolderLock:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                owner = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+                owner = _owner(descriptor)
                 os.close(descriptor)
+                patience -= 1
+                if patience:
+                    time.sleep(_PAUSE)
+                    continue
                 raise ValueError(f"{self.folder}: process {owner} is writing into it; another folder is accepted, or "
                                  "this one when it has ended") from error  # fmt: skip
             except OSError:
@@ -166,6 +173,32 @@ class FolderLock:
             return os.stat(self.path).st_ino == os.fstat(descriptor).st_ino
         except FileNotFoundError:
             return False
+
+
+def _owner(descriptor: int) -> str:
+    return os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+
+
+def writer_of(folder: Path) -> str | None:
+    """The process id of whoever writes into a folder under a `FolderLock`; None where nobody does, or nobody can know.
+
+    Nothing is changed by asking.
+    """
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(FolderLock(folder).path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # given back with the file
+    except BlockingIOError:
+        return _owner(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def write_beside(path: Path, write: Callable[[Path], object]) -> None:

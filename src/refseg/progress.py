@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 LINES = 50  # steps between two lines in a file
@@ -26,7 +27,8 @@ class ProgressBar:
         # What a narrow terminal cuts off comes last.
         columns = (MofNCompleteColumn(), BarColumn(20), TimeRemainingColumn(), rate, TextColumn("{task.description}"))
         self._console = Console(stderr=True)
-        self._progress = Progress(*columns, console=self._console, disable=hidden)
+        # What is printed meanwhile stands above the bar, unless it goes somewhere else.
+        self._progress = Progress(*columns, console=self._console, disable=hidden, redirect_stdout=sys.stdout.isatty())
         self._hidden = hidden
         self._task = self._progress.add_task(title, total=total, rate="")
         self._title = title

@@ -193,3 +193,24 @@ def test_a_list_goes_on_behind_a_bad_row(refseg, model, folder, tmp_path):
     assert code == 2 and [entry["expression"] for entry in json.loads(said)] == ["red", "left"]
     lines = complaint.splitlines()
     assert len(lines) == 6 and all(f"tasks.jsonl line {n}: " in line for n, line in enumerate(lines, start=2))
+
+
+def test_ctrl_c_in_a_list_says_how_far_it_came_and_the_same_command_goes_on(refseg, model, tmp_path, monkeypatch):
+    for name in "abc":
+        Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "list.jsonl").write_text("".join(f'{{"image": "{n}.png", "expression": "x"}}\n' for n in "abc"))
+    command = ("segment", "--list", tmp_path / "list.jsonl", "--model", model, "--out", tmp_path / "out")
+    from refseg.predictor import Predictor
+
+    honest = Predictor.predict
+
+    def interrupted(self, images, expressions, details=False):
+        if (tmp_path / "out" / "a.1.mask.png").exists():
+            raise KeyboardInterrupt
+        return honest(self, images, expressions, details)
+
+    monkeypatch.setattr(Predictor, "predict", interrupted)
+    code, _, err = refseg(*command)
+    assert code == 130 and "after 1 of 3 images; the same command goes on" in err
+    monkeypatch.setattr(Predictor, "predict", honest)
+    assert refseg(*command)[0] == 0 and (tmp_path / "out" / "c.1.mask.png").exists()

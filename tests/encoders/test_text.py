@@ -217,3 +217,16 @@ def test_a_tokenizer_that_makes_nothing_of_a_sentence_is_refused(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(nothing))
     with pytest.raises(ValueError, match=r"tokenizer.json: not a tokenizer .*no token of a sentence"):
         Tokenizer.from_file(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_pieces_say_which_characters_they_stand_for(clip):
+    tokenizer = small_wordpiece(["red", "circle"], clip)
+    sentence = "Réd  circles 红"
+    pieces = tokenizer.pieces(sentence)
+    assert [piece.special for piece in pieces] == [True] + [False] * (len(pieces) - 2) + [True]
+    assert [sentence[piece.start : piece.end] for piece in pieces[1:-1]] == ["Réd", "circle", "s", "红"]
+    cut = tokenizer.pieces(sentence, 4)
+    tokens = tokenizer([sentence], 4)
+    assert [tokenizer.vocabulary[piece.text] for piece in cut] == tokens.ids[0].tolist()
+    assert cut[-1].special == clip and cut[:3] == pieces[:3] and tokenizer.pieces(sentence, 50) == pieces

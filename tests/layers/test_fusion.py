@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from published import PWAM_NAMES
-from refseg.layers.fusion import PWAM, VLBA, Gate, instance_norm
+from refseg.layers.fusion import PWAM, VLBA, VLF, Gate, instance_norm
 
 VLBA_NAMES = {
     "query": "image_lang_att.query.0", "key": "image_lang_att.key", "word_value": "image_lang_att.value",
@@ -155,3 +155,35 @@ def test_heads_must_divide_the_widths():
         VLBA(8, 12, 3)
     with pytest.raises(ValueError, match="3 heads"):
         PWAM(8, 12, 3)
+
+
+def attention_by_hand(query, key, words, mask, heads, normed):
+    """softmax(QK^T / sqrt(C)) of each expression over its real words alone, the mean of the heads."""
+    found = torch.zeros(query.shape[0], query.shape[1], words.shape[1])
+    for t in range(len(words)):
+        q, k = query[t], key[t][mask[t]]
+        if normed:
+            q = (q - q.mean(0)) / (q.var(0, correction=0) + 1e-5).sqrt()
+        for one, other in zip(q.chunk(heads, 1), k.chunk(heads, 1), strict=True):
+            shares = (one @ other.T / q.shape[1] ** 0.5).exp()
+            found[t][:, mask[t]] += shares / shares.sum(1, keepdim=True) / heads
+    return found
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("kind", [VLBA, PWAM, VLF])
+@torch.no_grad()
+def test_the_attention_that_is_shown_is_that_of_the_papers(kind, heads):
+    if kind is VLF and heads > 1:
+        return
+    module = VLF(8, 12) if kind is VLF else kind(8, 12, heads)
+    pixels, words, mask = inputs()
+    for parameter in module.parameters():
+        parameter.normal_(std=0.5)
+    shown = module(pixels, words, mask, True)
+    expected = attention_by_hand(
+        pixels @ module.query.weight.T, module.key(words), words, mask, heads, normed=kind is not VLF
+    )
+    torch.testing.assert_close(shown.attention, expected, rtol=1e-4, atol=1e-5)
+    plain = module(pixels, words, mask)
+    assert plain.attention is None and torch.equal(plain.pixels, shown.pixels)

@@ -34,6 +34,44 @@ def test_shapes(name):
         assert term.shape == () and torch.isfinite(term)
 
 
+def test_details_are_what_they_say(name):
+    """Shapes, shares that add up to 1 over real words alone, and the answer made of its parts."""
+    network = tiny_network(name).eval()
+    pixels, tokens, mask, index, _ = some_input()
+    text = network.encode_text(tokens, mask)
+    image = network.encode_image(pixels)
+    output, plain = network(image, text, index, True), network(image, text, index)
+    torch.testing.assert_close(output.logits, plain.logits, rtol=1e-5, atol=1e-6)
+    assert not plain.details
+    found, length = output.details, text.mask.shape[1]
+    assert all(len(each) == 3 and torch.isfinite(each).all() for each in found.values())
+    fusions = getattr(network.encoder, "fusions", ())
+    fused = {
+        f"fusion_attention_{n}" for n, fusion in enumerate(fusions, 1) if not isinstance(fusion, torch.nn.Identity)
+    }
+    assert {key for key in found if key.startswith("fusion_attention_")} == fused
+    for key in fused:
+        side = SIZE[0] // 2 ** (1 + int(key[-1]))
+        assert found[key].shape == (3, length, side, side)
+        torch.testing.assert_close(found[key].sum(1), torch.ones(3, side, side))
+        assert found[key].transpose(0, 1)[~text.mask.T].max() < 1e-6
+    for key in ("masks_by_layer", "masks_by_stage"):
+        if key in found:
+            assert torch.equal(found[key][:, -1:], output.logits)
+    if "query_scores" in found:
+        weighted = sum(
+            found["query_scores"][:, q, None, None] * m for q, m in enumerate(found["query_masks"].unbind(1))
+        )
+        torch.testing.assert_close(weighted, output.logits[:, 0], rtol=1e-4, atol=1e-5)
+    if "similarity" in found:
+        assert found["similarity"].shape[2:] == output.logits.shape[2:] and found["similarity"].abs().max() <= 1 + 1e-5
+    for key in ("word_attention", "word_attention_by_layer"):
+        if key in found and found[key].ndim < 4 + (key == "word_attention_by_layer"):
+            torch.testing.assert_close(found[key].sum(-1), torch.ones(found[key].shape[:-1]))
+    if "query_maps_by_layer" in found:
+        assert found["query_maps_by_layer"].shape[:3] == found["word_attention_by_layer"].shape[:3]
+
+
 def test_padding_changes_nothing(name):
     network = tiny_network(name).double().eval()
     wake(network)

@@ -110,6 +110,10 @@ def test_odd_sizes_are_padded_to_whole_cells_and_cropped():
     output = network(network.encode_image(pixels), text, index, details=True)
     assert torch.equal(output.logits, padded.logits[..., :13, :24])
     assert output.details["query_maps"].shape[2:] == (4, 6)
+    for stage, cells in ((2, (7, 12)), (3, (4, 6)), (4, (2, 3))):
+        shown = output.details[f"fusion_attention_{stage}"]
+        whole = padded.details[f"fusion_attention_{stage}"]
+        torch.testing.assert_close(shown, whole[..., : cells[0], : cells[1]])
 
 
 def test_queries_are_calibrated_as_equation_12_says():
@@ -338,9 +342,12 @@ def test_details_say_which_words_the_queries_are_made_of():
     shapes = {k: tuple(v.shape) for k, v in output.details.items()}
     assert shapes == {
         "word_attention": (3, 24, 7), "word_attention_by_layer": (3, 4, 24, 7), "query_maps": (3, 24, 4, 4),
+        "query_maps_by_layer": (3, 4, 24, 4, 4), "fusion_attention_2": (3, 7, 8, 8), "fusion_attention_3": (3, 7, 4, 4),
+        "fusion_attention_4": (3, 7, 2, 2),
     }  # fmt: skip
     torch.testing.assert_close(output.details["word_attention_by_layer"].sum(-1), torch.ones(3, 4, 24))
     assert torch.equal(output.details["word_attention_by_layer"][:, 0], output.details["word_attention"])
+    assert torch.equal(output.details["query_maps_by_layer"][:, 0], output.details["query_maps"])
     assert torch.equal(run(network)[0].logits, output.logits)
 
 

@@ -47,12 +47,28 @@ def test_logits_are_the_dot_product_of_prototype_and_pixels():
     torch.testing.assert_close(output.logits[0, 0], expected)
 
 
+@pytest.mark.parametrize("name", ["lgformer", "lgformer/query-learnable-10", "lgformer-released", "alignformer"])
+@torch.no_grad()
+def test_similarity_is_the_cosine_of_prototype_and_pixels(name):
+    network = tiny_network(name).eval()
+    seen = {}
+    network.pixel_decoder.register_forward_hook(lambda *_: seen.update(pixels=_[2].mask_features))
+    shown = run(network, details=True)[0].details
+    prototypes = shown["prototype"][1].reshape(-1, seen["pixels"].shape[1])  # (Q, C)
+    pixel = seen["pixels"][1, :, 3, 5]
+    for q, prototype in enumerate(prototypes):
+        expected = float(prototype @ pixel) / float(prototype.norm() * pixel.norm())
+        assert float(shown["similarity"][1, q, 3, 5]) == pytest.approx(expected, abs=1e-5)
+
+
 def test_details_have_the_documented_shapes():
     output, _ = run(tiny_network("lgformer/query-learnable-10").eval(), details=True)
     shapes = {k: tuple(v.shape) for k, v in output.details.items()}
     assert shapes == {
         "masks_by_layer": (3, 3, 16, 16), "query_masks": (3, 10, 16, 16), "prototype": (3, 10, 16),
-        "word_attention": (3, 7, 8, 8),
+        "word_attention": (3, 7, 8, 8), "similarity": (3, 10, 16, 16),
+        "fusion_attention_1": (3, 7, 16, 16), "fusion_attention_2": (3, 7, 8, 8), "fusion_attention_3": (3, 7, 4, 4),
+        "fusion_attention_4": (3, 7, 2, 2),
     }  # fmt: skip
     torch.testing.assert_close(output.details["word_attention"].sum(1), torch.ones(3, 8, 8))
 

@@ -23,7 +23,8 @@ from refseg.scoring.bootstrap import intervals, resampled, sums_by_image
 from refseg.scoring.breakdown import OUTCOMES, alike_of, breakdowns, length_of, outcome_of, outcomes, share_of
 from refseg.scoring.cases import choose
 from refseg.scoring.metrics import Scored, Scores
-from refseg.scoring.report import Origin, read_report
+from refseg.scoring.report import Origin, make_report, read_report
+from refseg.scoring.report_page import make_page
 from refseg.scoring.runs import evaluation_report, predictions_report
 from refseg.types import Expression, Reference, Sample
 from tiny import tiny_model
@@ -233,6 +234,56 @@ def test_the_page_is_one_file_without_scripts_and_escapes_every_text(tmp_path):
     for address in reader.pictures:
         with Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))) as picture:
             assert picture.size == (60, 40)
+
+
+def intervals_by_hand(pairs, seed=0, resamples=2000):
+    """Of mean IoU, by a plain loop over resamples of images."""
+    by_image = {}
+    for pair in pairs:
+        by_image.setdefault(pair.image_id, []).append(pair.intersection / pair.union)
+    images, random = sorted(by_image), np.random.default_rng(seed)
+    found = []
+    for first in range(0, resamples, 100):
+        drawn = random.integers(0, len(images), (min(100, resamples - first), len(images)))
+        found += [np.mean([x for i in row for x in by_image[images[i]]]) for row in drawn]
+    return np.percentile(found, [2.5, 97.5])
+
+
+def test_groups_of_images_enough_have_an_interval():
+    pairs = [replace(pair, kind="few" if int(pair.image_id[1:]) < 9 else "many") for pair in random_scores().pairs]
+    took = {"images": 30, "expressions": 90, "seconds": 1.0, "rate": 90.0}
+    report = make_report(Scores(pairs), took, ORIGIN, {})
+    assert set(report["by_kind"]) == {"few", "many"} and "intervals" not in report["by_kind"]["few"]
+    expected = intervals_by_hand([pair for pair in pairs if pair.kind == "many"])
+    assert report["by_kind"]["many"]["intervals"] == {"mIoU": pytest.approx(expected)}
+    page = make_page(report, {})
+    low, high = (f"{100 * x:.1f}" for x in expected)
+    assert f"interval {low} to {high}" in page and "Groups of few images have no interval." in page
+
+
+def test_the_page_opens_with_the_scores_and_a_picture(folder):
+    out, report = folder
+    page = (out / "report.html").read_text(encoding="utf-8")
+    line = report["protocol_line"].split("'")[0]
+    expected = (
+        f"<b>{100 * report['mIoU']:.2f} %</b>", "<img", "The protocol behind them", line, "Guessers without",
+        "By length of", "By size of", "By number of", "By kind of", "Wrong object or", "<h2>Best", "<h2>Worst",
+        "Where these numbers come from", "Before comparing",
+    )  # fmt: skip
+    order = [page.index(part) for part in expected]
+    assert order == sorted(order)
+    charts = re.findall(r'aria-label="([^,"]+),', page)
+    assert charts == ["All scores", "mIoU of the model and of guessers", "mIoU by length of the expression",
+                      "mIoU by size of the target", "mIoU by number of objects of the target&#x27;s category",
+                      "mIoU by kind of expression", "What became of the expressions"]  # fmt: skip
+    assert "prefers-color-scheme: dark" in page and "@media print" in page and "width=device-width" in page
+
+
+def test_a_protocol_with_numbers_of_its_own_opens_with_these():
+    scores = random_scores(protocol=GRES)
+    took = {"images": 30, "expressions": 90, "seconds": 1.0, "rate": 90.0}
+    page = make_page(make_report(scores, took, replace(ORIGIN, words="swapped"), {}), {})
+    assert page.index("gIoU<b>") < page.index("cIoU<b>") < page.index("The protocol") and "low numbers are good" in page
 
 
 def test_pictures_under_a_protocol_at_network_size(tmp_path):

@@ -65,7 +65,8 @@ def killed_and_resumed(out, whole, moments):
     assert kill_after(last, 0, 0, seen) == 0  # not killed
     assert seen == {step: {loss} for step, loss in losses.items()}
     assert torch.equal(weights(load_model(str(out / "last"))), expected)
-    assert sorted(path.name for path in out.iterdir()) == ["best", "checkpoints", "last", "log.jsonl", "run.json"]
+    written = ["best", "checkpoints", "last", "log.jsonl", "pictures", "run.json"]
+    assert sorted(path.name for path in out.iterdir()) == written
     left = sorted(path.name for path in (out / "checkpoints").iterdir())  # nothing half-written among them
     assert left == [f"step-{step:08d}.pt" for step in (STEPS - 2, STEPS)]
 

@@ -369,7 +369,8 @@ def test_a_model_that_was_being_replaced_is_found_again(run, killed):
         shutil.rmtree(part)
     recover_model(last)
     assert load_model(str(last)).training["steps"] == 6
-    assert sorted(path.name for path in run.out.iterdir()) == ["best", "checkpoints", "last", "log.jsonl", "run.json"]
+    written = ["best", "checkpoints", "last", "log.jsonl", "pictures", "run.json"]
+    assert sorted(path.name for path in run.out.iterdir()) == written
 
 
 def test_rate_warms_up_and_falls_to_zero():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import socket
 import threading
 import time
@@ -16,7 +17,9 @@ pytest.importorskip("fastapi", reason="the extra `web` is not installed")
 from refseg.data.formats.rle import decode_rle
 from refseg.predictor import Predictor
 from refseg.web.limits import Limits
+from refseg.weights.store import save_model
 from served import Stub, asking, picture, serving, stubbed
+from tiny import tiny_model
 
 BOUNDARY = "xyzzy"
 
@@ -185,8 +188,34 @@ def test_a_token_is_wanted_where_one_was_set():
 
 def test_a_page_of_another_name_cannot_make_a_browser_ask():
     with stubbed() as served:
-        assert served.ask("GET", "/v1/models", headers={"host": "evil.example"})[0] == 400
+        for name in ("evil.example", "evil.example:80", "localhost.evil.example", ""):
+            assert served.ask("GET", "/v1/models", headers={"host": name})[0] == 400
+        assert served.ask("GET", "/v1/models", headers={"host": "[::1]:80"})[0] == 200
         assert served.ask("GET", "/v1/models", headers={"host": f"localhost:{served.port}"})[0] == 200
+
+
+def test_no_folder_of_the_machine_is_told(tmp_path):
+    folder = tmp_path / "mine"
+    save_model(tiny_model(), folder)
+
+    class Broken(Stub):
+        def predict(self, images, expressions, details=False):
+            raise ValueError(f"{folder}: cannot answer")
+
+    with stubbed(Broken(), models=(str(folder),)) as served:
+        models = served.json("GET", "/v1/models")[1]
+        status, said = served.json("POST", "/v1/segment", asking())
+        shutil.rmtree(folder)
+    assert models["models"][0]["name"] == "mine" and str(tmp_path) not in json.dumps(models)
+    assert status == 400 and said["error"] == "mine: cannot answer"
+
+    def gone(_):
+        raise ValueError(f"{folder}: no such folder")
+
+    save_model(tiny_model(), folder)
+    with serving((str(folder),), load=gone) as served:
+        status, said = served.json("POST", "/v1/segment", asking())
+    assert status == 503 and str(tmp_path) not in said["error"]
 
 
 def in_background(served, count, **more):

@@ -6,24 +6,49 @@ import os
 import sys
 import traceback
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from refseg.cli import compare, convert, evaluate, models, pretrain, segment, serve, train
+from refseg.cli import compare, convert, evaluate, explain, models, pretrain, push, runs, segment, serve, train
 from refseg.cli.data import app as data_app
 from refseg.cli.options import complain, last_line
 
+
+class Interrupted(Exception):
+    """Ctrl-C, with what the command says of it; typer keeps a code alone of a KeyboardInterrupt."""
+
+
+class _Commands(TyperGroup):
+    """All commands."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted(str(error)) from error
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Referring image segmentation: an image and a sentence go in, the mask of that one object comes out.",
 )
 app.command()(segment.segment)
+app.command()(explain.explain)
+app.command()(serve.serve)
 app.command("eval")(evaluate.evaluate)
-for command in (compare.compare, train.train, pretrain.pretrain, convert.convert, models.models, serve.serve):
-    app.command()(command)
+app.command()(compare.compare)
+app.command()(train.train)
+app.command()(pretrain.pretrain)
+app.command()(runs.runs)
+app.command()(runs.report)
+app.command()(convert.convert)
+app.command()(models.models)
+app.command()(push.push)
 app.add_typer(data_app, name="data")
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C; typer returns it or raises, depending on its version
@@ -49,7 +74,7 @@ def _app(
 
 def _hint(said: str) -> str:
     """What helps whoever's expression was taken for an option."""
-    if "No such option" in said and "segment" in sys.argv[1:2]:
+    if "No such option" in said and sys.argv[1:2] in (["segment"], ["explain"]):
         return "; before an expression that begins with -, put --"
     return ""
 
@@ -72,7 +97,7 @@ def main() -> None:
     stopped = ""
     try:
         code = app(standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort) as error:
+    except (KeyboardInterrupt, typer.Abort, Interrupted) as error:
         code, stopped = INTERRUPTED, str(error)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # of typer's own errors, whose classes are not public

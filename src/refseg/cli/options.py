@@ -8,7 +8,10 @@ from typing import Annotated, Any
 import typer
 
 ModelOption = Annotated[
-    str, typer.Option(help="Packaged name, folder of a model or run, or user/name on the Hugging Face hub.")
+    str,
+    typer.Option(
+        help="Packaged name, folder of a model or run, or user/name (user/name@revision) on the Hugging Face hub."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps; CUDA where there is one by default.")]

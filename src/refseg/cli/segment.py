@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,15 +95,19 @@ def _segment_all(
 ) -> None:
     """Works through a list or a folder; a bad image leaves its row out and gives exit code 2."""
     from refseg.files import FolderLock, prepare_folder
+    from refseg.progress import ProgressBar
     from refseg.segment import segment_list
 
     predictor = load_predictor(find_any_model(model), device)
-    _warn_of_unread(predictor.about, [text for task in tasks for text in task.expressions])
+    warn_of_unread(predictor.about, [text for task in tasks for text in task.expressions])
     prepare_folder(out)
     results: list[dict[str, Any]] = []
-    problems = 0
-    with FolderLock(out):
+    problems = finished = 0
+    hidden = len(tasks) == 1 or not sys.stderr.isatty()
+    with FolderLock(out), ProgressBar("segmenting", len(tasks), hidden) as bar, _telling(lambda: finished, len(tasks)):
         for done in segment_list(predictor, tasks, out, how, again, overwrite):
+            finished += 1
+            bar.advance(1)
             results += done.results
             for note in done.notes:
                 complain(note)
@@ -115,7 +122,18 @@ def _segment_all(
         raise typer.Exit(2)
 
 
-def _warn_of_unread(about: About, texts: list[str]) -> None:
+@contextmanager
+def _telling(finished: Callable[[], int], of: int) -> Iterator[None]:
+    """An interruption of a list or folder says how far it came."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if of == 1:
+            raise
+        raise KeyboardInterrupt(f"after {finished()} of {of} images; the same command goes on") from error
+
+
+def warn_of_unread(about: About, texts: list[str]) -> None:
     """Says which words a model that learned from drawn shapes alone has never read, and the way to one of photos."""
     from refseg.hub_models.catalogue import PHOTO_MODEL
 

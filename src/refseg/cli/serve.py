@@ -23,6 +23,9 @@ def serve(
     token: Annotated[
         str, typer.Option(envvar="REFSEG_TOKEN", help="Wanted of whoever asks the API.", show_envvar=True)
     ] = "",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A further name under which it is called, as behind a proxy; * for any.")
+    ] = None,
     device: DeviceOption = None,
     max_mb: Annotated[int, typer.Option(min=1, max=2000, help="Largest request in MiB.")] = 20,
     max_megapixels: Annotated[int, typer.Option(min=1, max=178, help="Largest image.")] = 40,
@@ -68,5 +71,5 @@ def serve(
         typer.echo(f"refseg serves {', '.join(shelf.names)} on http://{shown}:{at[1]} (Ctrl-C stops)")
         sys.stdout.flush()
 
-    run(create_app(shelf, limits, token, hosts_of(host)), listening, limits, ready)
+    run(create_app(shelf, limits, token, (*hosts_of(host), *(allow_host or ()))), listening, limits, ready)
     typer.echo("stopped", err=True)

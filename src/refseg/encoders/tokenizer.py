@@ -42,6 +42,23 @@ class Tokens:
     cut: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Piece:
+    """One token of a sentence.
+
+    Attributes:
+        text: Its entry in the vocabulary.
+        special: Whether the tokenizer added it, as a start or an end.
+        start: First character of the sentence that it stands for.
+        end: The one behind its last; the same as `start` where it stands for none.
+    """
+
+    text: str
+    special: bool
+    start: int
+    end: int
+
+
 class Tokenizer:
     """A published or packaged tokenizer, BERT's or CLIP's; which of them, its special tokens tell.
 
@@ -151,6 +168,18 @@ class Tokenizer:
             ids[row, : len(kept)] = torch.tensor(kept)
             mask[row, : len(kept)] = True
         return Tokens(ids, mask, tuple(row for row, sentence in enumerate(encoded) if len(sentence) > max_tokens))
+
+    def pieces(self, sentence: str, max_tokens: int | None = None) -> list[Piece]:
+        """The tokens of one sentence in the order of its ids, cut as a call cuts them; all without `max_tokens`."""
+        found = self._inner.encode(sentence)
+        rows = zip(found.tokens, found.special_tokens_mask, found.offsets, strict=True)
+        pieces = [Piece(text, bool(special), *span) for text, special, span in rows]
+        if max_tokens is None or len(pieces) <= max_tokens:
+            return pieces
+        kept = pieces[:max_tokens]
+        if self._end is not None:
+            kept[-1] = pieces[-1]
+        return kept
 
 
 @contextmanager

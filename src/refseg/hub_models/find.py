@@ -10,7 +10,7 @@ from typing import Any
 from refseg.fields import parse_json, read_text
 from refseg.hub_models.catalogue import CATALOGUE, PARTS, HubModel
 from refseg.presets import preset_table
-from refseg.weights.folders import from_hub, packaged_models
+from refseg.weights.folders import from_hub, is_hub_name, packaged_models, split_revision
 
 # The family of a repository, by `model_type` in its config.
 FAMILIES = {
@@ -90,7 +90,8 @@ def find_hub_model(name: str | Path) -> Found | None:
             if FAMILIES[part.kind] != wanted:
                 raise ValueError(f"model {text!r}: {part.name} is a {part.kind}; {_of(wanted)} is accepted there")
         return Found(text, tuple(parts), None)
-    if text.count("/") == 1 and not text.startswith((".", "/")) and not text.endswith("/"):
+    if is_hub_name(text):
+        split_revision(text)
         try:
             part = _part(text)
         except ValueError as error:
@@ -137,11 +138,11 @@ def _part(place: str, gated: str = "") -> Part | None:
     """
     if Path(place).is_dir():
         return _in_folder(place, Path(place))
-    repository, _, revision = place.partition("@")
+    repository, revision = split_revision(place)
     if repository.count("/") != 1:
         raise ValueError(f"model {place!r}: not found; a folder, USER/NAME on the Hugging Face hub or one of "
                          f"{', '.join(PARTS)} is accepted")  # fmt: skip
-    return _in_folder(place, from_hub(repository, ["config.json"], revision or None, gated))
+    return _in_folder(place, from_hub(repository, ["config.json"], revision, gated))
 
 
 def _in_folder(name: str, folder: Path) -> Part | None:
@@ -164,8 +165,8 @@ def _complete(part: Part | None, name: str) -> Part:
                          f"{', '.join(FAMILIES)} is accepted")  # fmt: skip
     if Path(part.name).is_dir():
         return part
-    repository, _, revision = part.name.partition("@")
-    folder = from_hub(repository, FILES, revision or None)
+    repository, revision = split_revision(part.name)
+    folder = from_hub(repository, FILES, revision)
     if not any(folder.glob("*.safetensors")):  # older repositories; read as tensors alone
-        folder = from_hub(repository, ["pytorch_model.bin"], revision or None)
+        folder = from_hub(repository, ["pytorch_model.bin"], revision)
     return Part(part.name, folder, part.kind)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
+from refseg.geometry import crop_logits
 from refseg.layers.fusion import VLBA, Fused
 from refseg.types import ImageFeatures, TextFeatures
 
@@ -88,8 +89,21 @@ class FusedSwin(nn.Module):
             maps[f"stage{stage + 1}"] = x.transpose(1, 2).unflatten(2, size)
         return ImageFeatures(maps, (pixels.shape[-2], pixels.shape[-1]))
 
-    def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor) -> tuple[list[Tensor], Tensor]:
+    def forward(
+        self,
+        image: ImageFeatures,
+        text: TextFeatures,
+        image_index: Tensor,
+        shown: dict[str, Tensor] | None = None,
+    ) -> tuple[list[Tensor], Tensor]:
         """Fuses T expressions with the images they ask about.
+
+        Args:
+            image: What `encode_image` gave; its size is the image's without any padding.
+            text: The words.
+            image_index: (T,) which image each expression asks about.
+            shown: Takes, if given, `fusion_attention_N` (T, L, H_N, W_N) of every stage N with a fusion: how much of
+                what each pixel read is each word.
 
         Returns:
             One map (T, C_i, H_i, W_i) per stage from `first_emitted` on, and the words (T, L, D) that leave
@@ -109,13 +123,18 @@ class FusedSwin(nn.Module):
                 x = self.swin.blocks(stage, x, size)
             emitted = x
             if not isinstance(fusion, nn.Identity):
-                fused: Fused = fusion(x, words, text.mask)
+                fused: Fused = fusion(x, words, text.mask, shown is not None)
                 x = emitted = fused.pixels
                 out_words = fused.words
                 if self.output != "updated":
                     emitted, out_words = fused.pixel_residual, fused.word_residual
                 if self.chain_words:
                     words = fused.words
+                if shown is not None:
+                    assert fused.attention is not None
+                    read = fused.attention.transpose(1, 2).unflatten(2, size)
+                    stride = self.swin.config.patch * 2**stage
+                    shown[f"fusion_attention_{stage + 1}"] = crop_logits(read, image.size, stride)
             if not emits:
                 continue
             if self.output == "residual_ln":

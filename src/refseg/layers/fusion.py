@@ -1,8 +1,8 @@
 """Fusion of words and pixels inside the image encoder.
 
 T expressions, P pixels of one stage, L words, C visual channels, D word channels. Every fusion module is called as
-`module(pixels, words, mask) -> Fused`. The papers write the projections as 1x1 convolutions; they are Linear layers
-here, which is the same thing on (T, P, C).
+`module(pixels, words, mask, details) -> Fused`. The papers write the projections as 1x1 convolutions; they are Linear
+layers here, which is the same thing on (T, P, C).
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ class Fused:
         words: (T, L, D) L', what the next fusion module reads; zero on padding.
         pixel_residual: (T, P, C) V_m before its gate; VLF's F_v.
         word_residual: (T, L, D) L_m before its gate; the words themselves where the module leaves them alone.
+        attention: (T, P, L) how much of what each pixel read is each word, on request; the mean over the heads.
     """
 
     pixels: Tensor
     words: Tensor
     pixel_residual: Tensor
     word_residual: Tensor
+    attention: Tensor | None = None
 
 
 def instance_norm(x: Tensor) -> Tensor:
@@ -114,6 +116,11 @@ def _over_words(scores: Tensor, real: Tensor, heads: int) -> Tensor:
     return (scores.unflatten(2, (heads, -1)) + _over_padding(real)).softmax(-1).flatten(2)
 
 
+def _mean_over_heads(over_words: Tensor, heads: int, details: bool) -> Tensor | None:
+    """(T, P, N * L) attention of all heads to (T, P, L), if anybody asks."""
+    return over_words.unflatten(2, (heads, -1)).mean(2) if details else None
+
+
 def _projected(values: Tensor, out: nn.Linear) -> Tensor:
     """(T, X, C) values that attention will add up, already through the projection behind it: (T, D, X)."""
     return out.weight @ values.transpose(1, 2)
@@ -176,7 +183,7 @@ class VLBA(nn.Module):
             self.word_fuse = _Mlp(2 * word_dim, word_dim)
             self.word_gate = Gate(word_dim)
 
-    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Fused:
+    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor, details: bool = False) -> Fused:
         """Fuses (T, P, C) pixels with (T, L, D) words; `mask` (T, L) is True on real words."""
         real = mask.unsqueeze(-1).to(words.dtype)  # (T, L, 1)
         around = centred(pixels)
@@ -187,15 +194,16 @@ class VLBA(nn.Module):
         gathered = NormedProjection(centred(over_words), _projected(value, self.pixel_out), words=True)  # A2, L6: V_r
         fused = self.pixel_fuse.of_pair(F.gelu(self.pixel_branch(pixels)), gathered)  # A4, L8: V_m
         updated = pixels + self.pixel_gate(fused) * fused  # A6, L10: V'
+        shown = _mean_over_heads(over_words, self.heads, details)
         if not self.update_words:
-            return Fused(updated, words, fused, words)
+            return Fused(updated, words, fused, words, shown)
         over_pixels = scores.transpose(1, 2).softmax(-1)  # (T, N * L, P)
         seen = NormedProjection(around, self.pixel_value.weight).gathered(over_pixels)
         returned = self.word_out(_own_channels(seen, self.heads)) * real  # A3, L7: L_r
         branch = F.gelu(self.word_branch(words)) * real
         word_fused = self.word_fuse(torch.cat([branch, returned], -1)) * real  # A5, L9: L_m
         new_words = (words + self.word_gate(word_fused) * word_fused) * real  # A7, L11: L'
-        return Fused(updated, new_words, fused, word_fused)
+        return Fused(updated, new_words, fused, word_fused, shown)
 
 
 class PWAM(nn.Module):
@@ -216,17 +224,22 @@ class PWAM(nn.Module):
 
     def attend(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         """The residual of (T, P, C) pixels that have read the words."""
+        return self._read(pixels, words, mask, details=False)[0]
+
+    def _read(self, pixels: Tensor, words: Tensor, mask: Tensor, details: bool) -> tuple[Tensor, Tensor | None]:
+        """The same, and how much of what each pixel read is each word, (T, P, L), if anybody asks."""
         real = mask.unsqueeze(-1).to(words.dtype)
         query = NormedProjection(centred(pixels), self.query.weight)
         key, value = (_by_head(f(words) * real, self.heads) for f in (self.key, self.value))
         over_words = _over_words(query.times(key) * pixels.shape[-1] ** -0.5, real, self.heads)
         read = NormedProjection(centred(over_words), _projected(value, self.out), words=True).of_pixels()
-        return F.gelu(self.fuse(F.gelu(self.pixel_branch(pixels)) * read))
+        residual = F.gelu(self.fuse(F.gelu(self.pixel_branch(pixels)) * read))
+        return residual, _mean_over_heads(over_words, self.heads, details)
 
-    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Fused:
+    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor, details: bool = False) -> Fused:
         """Fuses (T, P, C) pixels with (T, L, D) words; `mask` (T, L) is True on real words."""
-        fused = self.attend(pixels, words, mask)
-        return Fused(pixels + self.gate(fused) * fused, words, fused, words)
+        fused, shown = self._read(pixels, words, mask, details)
+        return Fused(pixels + self.gate(fused) * fused, words, fused, words, shown)
 
 
 class VLF(nn.Module):
@@ -243,9 +256,9 @@ class VLF(nn.Module):
         self.value = nn.Linear(word_dim, dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor) -> Fused:
+    def forward(self, pixels: Tensor, words: Tensor, mask: Tensor, details: bool = False) -> Fused:
         """Fuses (T, P, C) pixels with (T, L, D) words; `mask` (T, L) is True on real words."""
         scores = self.query(pixels) @ self.key(words).transpose(1, 2) * pixels.shape[-1] ** -0.5  # (T, P, L)
         over_words = (scores + _over_padding(mask.unsqueeze(-1).to(scores.dtype))[:, 0]).softmax(-1)
         read = self.out(over_words @ self.value(words))  # eq. 2, F_v
-        return Fused(pixels + F.relu(read), words, read, words)
+        return Fused(pixels + F.relu(read), words, read, words, over_words if details else None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refseg.checked import Checked
@@ -37,6 +38,11 @@ class PrototypeConfig(Checked):
 def prototype_head(dim: int, width: int) -> nn.Sequential:
     """The three-layer MLP that turns a query of width `dim` into a prototype of width `width`."""
     return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, width))
+
+
+def prototype_similarity(prototypes: Tensor, pixels: Tensor) -> Tensor:
+    """Cosine of (T, Q, C) prototypes and the features (T, C, h, w) of every pixel: (T, Q, h, w) in [-1, 1]."""
+    return torch.einsum("tqc,tchw->tqhw", F.normalize(prototypes, dim=2), F.normalize(pixels, dim=1))
 
 
 class PrototypeLayer(nn.Module):

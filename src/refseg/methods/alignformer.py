@@ -23,7 +23,7 @@ from refseg.layers.attention import masked_mean
 from refseg.layers.fused_swin import EncoderOutput, FusedSwin
 from refseg.layers.fusion import VLBA
 from refseg.layers.pixel_decoder import PixelDecoder, PixelDecoderConfig
-from refseg.layers.prototype import PrototypeConfig, PrototypeGenerator, prototype_head
+from refseg.layers.prototype import PrototypeConfig, PrototypeGenerator, prototype_head, prototype_similarity
 from refseg.losses import CMICConfig, Resolution, cmic, mask_losses, resize_target
 from refseg.methods.base import SwinBertSegmenter
 from refseg.precision import at_least_float32
@@ -102,11 +102,19 @@ class AlignFormer(SwinBertSegmenter):
             self.head = prototype_head(dim, width)
 
     def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor, details: bool = False) -> Output:
-        """(T, 1, h, w) logits; details are `pixel_embeddings`, `prototype` and `masks_by_layer`."""
-        maps, words = self.encoder(image, text, image_index)
+        """(T, 1, h, w) logits.
+
+        Details are `pixel_embeddings` (T, C, h, w) and, of every stage N with a fusion, `fusion_attention_N`
+        (T, L, H_N, W_N), the words that its pixels read. With the head "prototype" also `prototype` (T, C), the cosine
+        `similarity` (T, 1, h, w) of every pixel to it, and `masks_by_layer` (T, 1 + layers, h, w), what the query and
+        every layer of the generator would answer; the last are the logits.
+        """
+        shown: dict[str, Tensor] = {}
+        maps, words = self.encoder(image, text, image_index, shown if details else None)
         decoded = self.pixel_decoder(maps, text, words)
         pixels = decoded.mask_features  # (T, C, h, w)
-        shown = {"pixel_embeddings": pixels} if details else {}
+        if details:
+            shown["pixel_embeddings"] = pixels
         if self.config.head == "pixel_classifier":
             return Output(self.classifier(pixels), {}, shown)
         query = self.pooled_to_query(masked_mean(words, text.mask))[:, None]  # (T, 1, D)
@@ -121,6 +129,7 @@ class AlignFormer(SwinBertSegmenter):
                 aux["masks_by_layer"] = masks
         if details:
             shown |= {"prototype": prototypes[:, -1], "masks_by_layer": masks}
+            shown["similarity"] = prototype_similarity(prototypes[:, -1:], pixels)
         return Output(masks[:, -1:], aux, shown)
 
     def loss(self, output: Output, targets: Tensor) -> dict[str, Tensor]:

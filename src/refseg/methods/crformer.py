@@ -273,24 +273,29 @@ class CRFormer(SwinBertSegmenter):
 
         Details are `word_attention` (T, Q, L), the words that each of the first queries is made of;
         `word_attention_by_layer` (T, 1 + calibrations, Q, L), the same for them and for what calibrates them after each
-        layer; and `query_maps` (T, Q, g_h, g_w), what each of the first queries asks with.
+        layer; `query_maps` (T, Q, g_h, g_w), what each of the first queries asks with, and `query_maps_by_layer`
+        (T, 1 + calibrations, Q, g_h, g_w); and `fusion_attention_N` (T, L, H_N, W_N) of every stage N with a fusion,
+        the words that its pixels read.
         """
-        maps, _ = self.encoder(image, text, image_index)
+        shown: dict[str, Tensor] = {}
+        maps, _ = self.encoder(image, text, image_index, shown if details else None)
         if self.config.finer_neck:
             maps = [maps[0], maps[1], torch.cat([maps[2], double(maps[3])], 1)]
         fused = self.neck(self.neck.project(*maps), text.sentence if self.config.neck_text else None)  # F_v
         stride = 2 if self.config.finer_neck else 4
         decoded, queries, made = self._decode(fused, text, to_end=self.training or details)
         logits = self._head(decoded, text)
-        aux, shown = dict[str, Tensor](), dict[str, Tensor]()
+        aux: dict[str, Tensor] = {}
         if self.training and self.recon is not None:
             rebuilt, target = self.recon(queries, text.words, text.mask, text.sentence)
             aux = {"reconstructed": rebuilt, "reconstruction_target": target}
         if details:
-            shown = {
+            asked_with = crop_logits(torch.stack([one.maps for one in made], 1), image.size, 4 * stride)
+            shown |= {
                 "word_attention": made[0].attention,
                 "word_attention_by_layer": torch.stack([one.attention for one in made], 1),
-                "query_maps": crop_logits(made[0].maps, image.size, 4 * stride),
+                "query_maps": asked_with[:, 0],
+                "query_maps_by_layer": asked_with,
             }
         return Output(crop_logits(logits, image.size, stride), aux, shown)
 

@@ -85,15 +85,19 @@ class LAVT(SwinBertSegmenter):
         self.decoder = LAVTDecoder(channels)
 
     def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor, details: bool = False) -> Output:
-        """(T, 1, H, W) logits at network size: foreground minus background; details are the `stage_norms`."""
-        maps, _ = self.encoder(image, text, image_index)
+        """(T, 1, H, W) logits at network size: foreground minus background.
+
+        Details are `stage_norms` (T, stages, H/4, W/4), where each stage heard the words, and `fusion_attention_N`
+        (T, L, H_N, W_N) of every stage N, which of them its pixels read.
+        """
+        shown: dict[str, Tensor] = {}
+        maps, _ = self.encoder(image, text, image_index, shown if details else None)
         classes = enlarge(self.decoder(maps), image.size)  # (T, 2, H, W)
         aux = {"class_logits": classes} if self.training else {}
-        shown: dict[str, Tensor] = {}
         if details:
             finest = (maps[0].shape[2], maps[0].shape[3])
             strengths = [enlarge(x.norm(dim=1, keepdim=True), finest) for x in maps]
-            shown["stage_norms"] = torch.cat(strengths, 1)  # (T, stages, H/4, W/4): where each stage heard the words
+            shown["stage_norms"] = torch.cat(strengths, 1)
         return Output(classes[:, 1:] - classes[:, :1], aux, shown)
 
     def loss(self, output: Output, targets: Tensor) -> dict[str, Tensor]:

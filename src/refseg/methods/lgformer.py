@@ -24,7 +24,7 @@ from refseg.layers.attention import masked_mean
 from refseg.layers.fused_swin import EncoderOutput, FusedSwin
 from refseg.layers.fusion import PWAM, VLBA
 from refseg.layers.pixel_decoder import PixelDecoder, PixelDecoderConfig
-from refseg.layers.prototype import PrototypeConfig, PrototypeGenerator, prototype_head
+from refseg.layers.prototype import PrototypeConfig, PrototypeGenerator, prototype_head, prototype_similarity
 from refseg.losses import Resolution, mask_losses
 from refseg.methods.base import SwinBertSegmenter
 from refseg.precision import at_least_float32
@@ -121,8 +121,16 @@ class LGFormer(SwinBertSegmenter):
         return PWAM(channels, dim, heads) if self.config.fusion == "pwam" else None
 
     def forward(self, image: ImageFeatures, text: TextFeatures, image_index: Tensor, details: bool = False) -> Output:
-        """(T, 1, h, w) logits; details are `masks_by_layer`, `query_masks`, `prototype` and `word_attention`."""
-        maps, words = self.encoder(image, text, image_index)
+        """(T, 1, h, w) logits.
+
+        Details are `masks_by_layer` (T, 1 + layers, h, w), what the query and every layer of the generator would
+        answer, the last being the logits; `query_masks` (T, Q, h, w) before they are merged; `prototype` (T, Q, C) and
+        the cosine `similarity` (T, Q, h, w) of every pixel to it; `word_attention` (T, L, H/8, W/8), the words that
+        pixels read in the last layer of the pixel decoder, where it reads them; and `fusion_attention_N`
+        (T, L, H_N, W_N) of every stage N with a fusion, the words that its pixels read.
+        """
+        read: dict[str, Tensor] = {}
+        maps, words = self.encoder(image, text, image_index, read if details else None)
         pixels = self.pixel_decoder(maps, text, words, details)
         if self.config.query == "learnable":
             query = self.learned_query.expand(words.shape[0], -1, -1)
@@ -141,8 +149,9 @@ class LGFormer(SwinBertSegmenter):
         aux = {"masks_by_layer": masks_by_layer} if supervised else {}
         if not details:
             return Output(logits, aux)
-        shown = {"masks_by_layer": masks_by_layer, "query_masks": query_masks}
+        shown = read | {"masks_by_layer": masks_by_layer, "query_masks": query_masks}
         shown["prototype"] = self.head(states[-1])[..., : self.config.pixel_decoder.width]  # (T, Q, C)
+        shown["similarity"] = prototype_similarity(shown["prototype"], pixels.mask_features)
         if pixels.word_attention is not None:
             finest = pixels.word_attention[:, -pixels.levels[-1].shape[1] :]  # (T, P, L) at stride 8
             shown["word_attention"] = finest.transpose(1, 2).unflatten(2, pixels.sizes[-1])  # (T, L, H/8, W/8)

@@ -66,6 +66,14 @@ def outcome_of(pair: Scored, protocol: Protocol) -> str:
     return "poor mask" if seen.intersection else "elsewhere"
 
 
+def kind_of(pair: Scored) -> str | None:
+    """The kind of an expression, as the data set names it; None if unknown."""
+    return pair.kind
+
+
+GROUPINGS = {"by_kind": kind_of, "by_length": length_of, "by_size": share_of, "by_same_category": alike_of}
+
+
 def breakdowns(scores: Scores) -> dict[str, dict[str, dict[str, Any]]]:
     """Per way of grouping, per group, its number of `expressions` and its summary; groups in their natural order."""
     orders = {

@@ -15,9 +15,11 @@ from refseg.fields import as_list, as_record, parse_json, read_text
 from refseg.files import first_line
 from refseg.protocols import STANDARD, Protocol, protocol_from_dict
 from refseg.scoring.bootstrap import RESAMPLES, intervals
-from refseg.scoring.breakdown import breakdowns, outcomes
+from refseg.scoring.breakdown import GROUPINGS, breakdowns, outcomes
 from refseg.scoring.metrics import Scored, Scores
 
+FEWEST = 10  # images of a group that has an interval: a resample of fewer is hardly one
+GROUPED = "mIoU"  # the number of a group that has one
 SOME = 5  # messages about what was left out that a report shows
 COLUMNS = tuple(field.name for field in fields(Scored))
 
@@ -77,7 +79,7 @@ def make_report(
         **scores.summary(),
         "published": scores.published(),
         "intervals": intervals(scores, names, origin.seed, resamples),
-        **breakdowns(scores),
+        **_groups(scores, origin.seed, resamples),
         "outcomes": outcomes(scores),
         "baselines": {
             name: {"expressions": len(found.pairs), **found.summary(), "by_kind": found.by_kind()}
@@ -96,6 +98,16 @@ def make_report(
     if "rounding" in took:
         report["rounding"] = took["rounding"]
     return report
+
+
+def _groups(scores: Scores, seed: int, resamples: int) -> dict[str, dict[str, dict[str, Any]]]:
+    """The groups of expressions; those of images enough with the interval of their mIoU."""
+    found: dict[str, dict[str, dict[str, Any]]] = breakdowns(scores)
+    for name, group in GROUPINGS.items():
+        for label, part in scores.by(group).items():
+            if len({pair.image_id for pair in part.pairs}) >= FEWEST:
+                found[name][label]["intervals"] = intervals(part, [GROUPED], seed, resamples)
+    return found
 
 
 def with_results(report: dict[str, Any], scores: Scores) -> dict[str, Any]:

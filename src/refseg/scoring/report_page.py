@@ -1,34 +1,30 @@
-"""The report as one HTML file: no scripts, nothing loaded from elsewhere, every text escaped."""
+"""The report as one HTML file: scores and a picture, the protocol behind them, charts, cases, where it comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from refseg.charts import Bar, bar_chart
+from refseg.pages import big_numbers, facts, html_table, make_document, section
 from refseg.protocols import STANDARD
 from refseg.scoring.breakdown import OUTCOMES
 from refseg.scoring.cases import Case
 
+GENERATOR = "refseg eval"
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; max-width: 68rem; margin: 2rem auto;
-  padding: 0 1rem }
-h1 { font-size: 1.6rem; line-height: 1.25 } h2 { font-size: 1.2rem; margin-top: 2.2rem }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-caption { text-align: left; color: #555; padding-bottom: .3rem }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
-th:first-child, td:first-child { text-align: left }
-td.text { white-space: normal; text-align: left }
-thead th { border-bottom: 2px solid #888 }
-.cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1rem }
-figure { margin: 0; border: 1px solid #ddd; border-radius: .3rem; padding: .6rem }
-figure div { display: flex; gap: .4rem } figure div > span { flex: 1; font-size: .8rem; color: #555 }
-figure img { width: 100%; height: auto; display: block }
-figcaption { margin-top: .4rem; overflow-wrap: anywhere }
-dt { font-weight: 600 } dd { margin: 0 0 .5rem; overflow-wrap: anywhere }
+.opening { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem 2.5rem;
+  align-items: start }
+.cases { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1rem }
+.case { margin: 0; border: 1px solid var(--line); border-radius: .3rem; padding: .6rem; background: var(--card) }
+.case div { display: flex; gap: .4rem } .case div > span { flex: 1; font-size: .8rem; color: var(--dim) }
+.case img { width: 100%; height: auto; display: block }
+.case figcaption { margin-top: .4rem }
+@media print { .cases { grid-template-columns: repeat(3, 1fr) } }
 """
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+COUNTED = "In brackets the number of expressions."
+OPENING = ("mIoU", "oIoU", "P@0.5")  # the numbers that are seen first
 GROUPS = {
     "by_length": (
         "By length of the expression",
@@ -59,24 +55,43 @@ def make_page(report: Mapping[str, Any], cases: Mapping[str, list[Case]]) -> str
         cases: What `draw_cases` gives.
     """
     title = f"{report['model']} on {report['data']} {report['split']}"
-    sections = [_main(report)]
+    parts = [_opening(report, cases), _protocol(report)]
     if report["baselines"]:
-        sections.append(_table("Guessers without a model", "with the true words", _rows(report["baselines"])))
-    sections += [_table(heading, note, _rows(report[name])) for name, (heading, note) in GROUPS.items() if report[name]]
-    sections += [_outcomes(report), *(_cases(name, some) for name, some in cases.items() if some), _origin(report)]
-    body = "\n".join(sections)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+        parts.append(_guessers(report))
+    parts += [_group(report, name) for name in GROUPS if report[name]]
+    parts += [_outcomes(report), *(_cases(name, some) for name, some in cases.items() if some), _origin(report)]
+    return make_document(title, parts, STYLE, GENERATOR)
 
 
-def _main(report: Mapping[str, Any]) -> str:
+def _opening(report: Mapping[str, Any], cases: Mapping[str, list[Case]]) -> str:
+    """The scores, and an answer of the middle of them."""
+    numbers = [(name, f"{_percent(value)} %", _interval(report, name)) for name, value in _first_numbers(report)]
+    asked = f"{report['expressions']} expressions about {report['images']} images, protocol {report['protocol']}."
+    told = [f"<p>{escape(asked)}</p>"]
+    if report["words"] != "true":
+        told.append(f'<p class="warn">Asked with {escape(report["words"])} words: low numbers are good.</p>')
+    middle = cases.get("median") or [case for some in cases.values() for case in some]
+    shown = _figure(middle[0], "An answer of the middle: ") if middle else ""
+    return f'<section class="opening">\n<div>{big_numbers(numbers)}{"".join(told)}</div>\n{shown}\n</section>'
+
+
+def _first_numbers(report: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """What is seen first: the usual numbers, or under a protocol that publishes others these."""
+    published = report["published"]
+    usual = [name for name in OPENING if report.get(name) is not None]
+    if usual and (not published or set(usual) & set(published)):
+        return [(name, report[name]) for name in usual]
+    return [(name, value) for name, value in published.items() if value is not None][: len(OPENING)]
+
+
+def _interval(report: Mapping[str, Any], name: str) -> str:
+    low_high = report["intervals"].get(name)
+    return f"95 %: {100 * low_high[0]:.1f} to {100 * low_high[1]:.1f}" if low_high else "no interval"
+
+
+def _protocol(report: Mapping[str, Any]) -> str:
     extra = [name for name in report["published"] if name not in STANDARD]
-    rows = []
+    rows, bars = [], []
     for name in (*STANDARD, *extra):
         value = report[name] if name in STANDARD and name in report else report["published"].get(name)
         if value is None:
@@ -84,6 +99,7 @@ def _main(report: Mapping[str, Any]) -> str:
         low_high = report["intervals"].get(name)
         interval = f"{100 * low_high[0]:.2f} to {100 * low_high[1]:.2f}" if low_high else "–"
         rows.append((name, f"{100 * value:.2f}", interval))
+        bars.append(Bar(name, 100 * value, (100 * low_high[0], 100 * low_high[1]) if low_high else None))
     words = "" if report["words"] == "true" else f" Asked with {report['words']} words, so low numbers are good."
     limit = "" if report["limit"] is None else f" Only the first {report['limit']} expressions were asked."
     rounding = (
@@ -98,8 +114,10 @@ def _main(report: Mapping[str, Any]) -> str:
         f"{rounding} "
         f"Intervals: {report['resamples']} resamples of images with the seed {report['seed']}."
     )
-    table = _html_table(("", "percent", "95 % interval"), rows, note)
-    return f"<section>\n<p>Protocol <b>{escape(report['protocol_line'])}</b></p>\n{table}\n</section>"
+    table = html_table(("", "percent", "95 % interval"), rows, note)
+    chart = bar_chart("All scores", "percent", bars)
+    line = f"<p>{escape(report['protocol_line'])}</p>"
+    return section("The protocol behind them", line, '<div class="beside">', chart, table, "</div>")
 
 
 def _left_out(report: Mapping[str, Any]) -> str:
@@ -120,61 +138,75 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f}"
 
 
-def _table(heading: str, note: str, rows: Iterable[tuple[str, ...]]) -> str:
-    table = _html_table(("", "expressions", *STANDARD), rows, f"percent; {note}")
-    return f"<section>\n<h2>{escape(heading)}</h2>\n{table}\n</section>"
+def _bar(name: str, numbers: Mapping[str, Any]) -> Bar:
+    low_high = numbers.get("intervals", {}).get("mIoU")
+    interval = (100 * low_high[0], 100 * low_high[1]) if low_high else None
+    return Bar(name, 100 * numbers["mIoU"], interval, f"({numbers['expressions']})")
+
+
+def _whole(report: Mapping[str, Any]) -> tuple[str, float] | None:
+    return ("all expressions", 100 * report["mIoU"]) if report.get("mIoU") is not None else None
+
+
+def _group(report: Mapping[str, Any], name: str) -> str:
+    """A chart and a table of the groups that expressions fall into."""
+    heading, note = GROUPS[name]
+    groups = report[name]
+    bars = [_bar(label, numbers) for label, numbers in groups.items() if numbers.get("mIoU") is not None]
+    few = " Groups of few images have no interval." if any(bar.interval is None for bar in bars) else ""
+    chart = bar_chart(f"mIoU {heading[0].lower()}{heading[1:]}", "mIoU, percent",
+                      bars, _whole(report), COUNTED + few)  # fmt: skip
+    return section(heading, '<div class="beside">', chart, _scores_table(note, groups), "</div>")
+
+
+def _scores_table(note: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
+    return html_table(("", "expressions", *STANDARD), _rows(groups), f"percent; {note}")
+
+
+def _guessers(report: Mapping[str, Any]) -> str:
+    own = {"expressions": report["expressions"], "mIoU": report.get("mIoU"), "intervals": report["intervals"]}
+    compared = {str(report["model"]): own, **report["baselines"]}
+    bars = [_bar(name, numbers) for name, numbers in compared.items() if numbers.get("mIoU") is not None]
+    chart = bar_chart("mIoU of the model and of guessers", "mIoU, percent", bars, note=COUNTED)
+    table = _scores_table("with the true words", report["baselines"])
+    return section("Guessers without a model", '<div class="beside">', chart, table, "</div>")
 
 
 def _outcomes(report: Mapping[str, Any]) -> str:
     total = sum(report["outcomes"].values())
-    rows = [
-        (name, str(count), f"{100 * count / total:.2f}", OUTCOMES[name])
-        for name, count in report["outcomes"].items()
-        if count
-    ]
+    found = {name: count for name, count in report["outcomes"].items() if count}
+    rows = [(name, str(count), f"{100 * count / total:.2f}", OUTCOMES[name]) for name, count in found.items()]
     note = (
         "every expression is one of these; known objects are those that are referred to and, where the data set has "
         "more annotations, all of these but crowds, parts of the target and groups that it belongs to"
     )
-    table = _html_table(("", "expressions", "percent", "meaning"), rows, note, text_last=True)
-    return f"<section>\n<h2>Wrong object or poor mask</h2>\n{table}\n</section>"
-
-
-def _html_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], note: str, text_last: bool = False) -> str:
-    def cell(i: int, value: str) -> str:
-        if i == 0:
-            return f'<th scope="row">{escape(value)}</th>'
-        kind = ' class="text"' if text_last and i == len(head) - 1 else ""
-        return f"<td{kind}>{escape(value)}</td>"
-
-    top = "".join(f'<th scope="col">{escape(name)}</th>' if name else "<td></td>" for name in head)
-    lines = "\n".join("<tr>" + "".join(cell(i, value) for i, value in enumerate(row)) + "</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table>\n<caption>{escape(note)}</caption>\n<thead><tr>{top}</tr></thead>\n'
-        f"<tbody>\n{lines}\n</tbody>\n</table></div>"
-    )
+    bars = [Bar(name, 100 * count / total, None, f"({count})") for name, count in found.items()]
+    chart = bar_chart("What became of the expressions", "percent of all expressions", bars,
+                      note=COUNTED)  # fmt: skip
+    table = html_table(("", "expressions", "percent", "meaning"), rows, note, texts=(3,))
+    return section("Wrong object or poor mask", '<div class="beside">', chart, table, "</div>")
 
 
 def _cases(name: str, cases: list[Case]) -> str:
     figures = "\n".join(_figure(case) for case in cases)
     title = {"best": "Best", "median": "Nearest to the median", "worst": "Worst"}.get(name, name)
-    return f'<section>\n<h2>{escape(title)}</h2>\n<div class="cases">\n{figures}\n</div>\n</section>'
+    return section(title, f'<div class="cases">\n{figures}\n</div>')
 
 
-def _figure(case: Case) -> str:
+def _figure(case: Case, before: str = "") -> str:
     pictures = "".join(
         f'<span>{what}<img src="{escape(address)}" alt="{escape(f"{what} for: {case.expression}")}"></span>'
         for what, address in (("predicted", case.predicted), ("target", case.target))
     )
-    said = f"IoU {100 * case.iou:.1f} %, {case.outcome}; image {case.image_id}"
+    said = f"{before}IoU {100 * case.iou:.1f} %, {case.outcome}; image {case.image_id}"
     return (
-        f"<figure><div>{pictures}</div><figcaption><q>{escape(case.expression)}</q><br>{escape(said)}"
+        f'<figure class="case"><div>{pictures}</div><figcaption><q>{escape(case.expression)}</q><br>{escape(said)}'
         "</figcaption></figure>"
     )
 
 
 def _origin(report: Mapping[str, Any]) -> str:
-    facts = {
+    known = {
         "Command": report["command"],
         "Date": report["date"],
         "Version": f"refseg {report['version']}",
@@ -182,9 +214,5 @@ def _origin(report: Mapping[str, Any]) -> str:
         "Scored": f"{report['source']}, {report['rate']:.1f} expressions per second, {report['seconds']} s",
         **{f"Training: {name}": str(value) for name, value in report["training"].items()},
     }
-    listed = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
     notes = "\n".join(f"<li>{escape(note)}</li>" for note in WARNINGS)
-    return (
-        f"<section>\n<h2>Where these numbers come from</h2>\n<dl>\n{listed}\n</dl>\n</section>\n"
-        f"<section>\n<h2>Before comparing</h2>\n<ul>\n{notes}\n</ul>\n</section>"
-    )
+    return section("Where these numbers come from", facts(known)) + section("Before comparing", f"<ul>\n{notes}\n</ul>")

@@ -17,14 +17,14 @@ from refseg.fields import as_record, parse_json, read_text
 from refseg.files import first_line
 from refseg.presets import get_preset
 from refseg.presets.base import Preset
+from refseg.training.history import RUN_FILE
 from refseg.training.step import Precision
 from refseg.weights.folders import ENCODERS, packaged_models
 from refseg.weights.store import config_from_dict
 from refseg.weights.versions import FORMAT, check_format, upgraded_config
 
-RUN_FILE = "run.json"  # what a run was told, in its folder
 _PATHS = ("out", "encoders", "images")
-_PARTS = ("model", "input", "recipe")
+PARTS = ("model", "input", "recipe")
 READING = tuple(field.name for field in fields(Reading))  # which stand beside the other things in the file
 
 
@@ -137,7 +137,7 @@ def read_run(out: Path, find: Callable[[str], Preset] = get_preset) -> Run:
             raise ValueError(f"a pretraining; `refseg pretrain {stored['name']} --resume` goes on with it")
         base = find(stored["name"])
         stored["model"] = upgraded_config(version, base.method, as_record(stored["model"], "model"))
-        parts = {name: config_from_dict(type(getattr(base, name)), stored[name], name) for name in _PARTS}
+        parts = {name: config_from_dict(type(getattr(base, name)), stored[name], name) for name in PARTS}
         told |= {name: Path(told[name]) for name in _PATHS if told[name] is not None}
         told["data"] = tuple(told["data"]) if isinstance(told["data"], list) else told["data"]
         told["reading"] = Reading(**{name: told.pop(name) for name in READING if name in told})

@@ -140,6 +140,9 @@ class Engine(Generic[Result]):
         """What else the log says of what is trained, by the first process alone."""
         return {}
 
+    def _draw(self) -> None:
+        """Writes pictures of what is trained, if it answers in such; by the first process alone."""
+
     @property
     def _select(self) -> str:
         """The score that decides what is kept as the best."""
@@ -162,7 +165,7 @@ class Engine(Generic[Result]):
         out = self.run.out
         if not resume and self.run.overwrite and self.team.main:
             clear(out)
-        if not resume and not (checkpoints(out) or (out / "last").exists()):
+        if not resume and not self.run.overwrite and not (checkpoints(out) or (out / "last").exists()):
             refuse_others(out)
         if not resume and (checkpoints(out) or (out / "last").exists()):
             if not checkpoints(out):
@@ -294,6 +297,7 @@ class Engine(Generic[Result]):
         team.agree(self._kept())
         summary = self._score()
         inside = self._inside() if team.main else {}
+        self._on_main(self._draw)
         self._log(val=summary, **({"inside": inside} if inside else {}))
         before = self.state.best
         better = before is None or summary[select] > before
@@ -364,6 +368,7 @@ class Engine(Generic[Result]):
             "hours": round(state.seconds / 3600, 2),
             "val": {k: round(v, 4) for k, v in summary.items()},
             "version": __version__,
+            "torch": str(torch.__version__),
             "source": state.source,
             "precision": run.precision,
             "ema": run.ema,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from refseg.training.checkpoint import RunState
 from refseg.training.config import RUN_FILE, Run, data_names, init_name
+from refseg.training.pictures import FOLDER as PICTURES
+from refseg.training.pictures import clear_pictures
 
 WRITTEN = ("best", "last", "checkpoints", "tensorboard", "log.jsonl", RUN_FILE)
 
@@ -18,8 +20,8 @@ def refuse_others(out: Path) -> None:
     Raises:
         ValueError: Something has the name of what a run writes.
     """
-    there = [name for name in WRITTEN if (out / name).exists() and not _is_empty(out / name)]
-    if there and (not (out / RUN_FILE).is_file() or {"best", "checkpoints"} & set(there)):
+    there = [name for name in (*WRITTEN, PICTURES) if (out / name).exists() and not _is_empty(out / name)]
+    if there and (not (out / RUN_FILE).is_file() or {"best", "checkpoints", PICTURES} & set(there)):
         raise ValueError(f"{out}: holds {' and '.join(there)}, which this command did not write; a new folder is "
                          "accepted, or --overwrite")  # fmt: skip
 
@@ -30,13 +32,14 @@ def _is_empty(path: Path) -> bool:
 
 
 def clear(out: Path) -> None:
-    """Takes away all that has the name of what a run writes."""
+    """Takes away all that has the name of what a run writes; of `pictures`, a common name, only what a run wrote."""
     for name in WRITTEN:
         path = out / name
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+    clear_pictures(out)
 
 
 def refuse_another(run: Run, state: RunState, stored: RunState) -> None:

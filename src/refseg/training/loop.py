@@ -23,6 +23,7 @@ from refseg.training.config import Run, data_names, describe, init_name
 from refseg.training.engine import ENDLESS_EPOCH, Engine, Report, Say
 from refseg.training.inside import crowded, look_inside
 from refseg.training.pace import pace_warnings, reading_warning, steps_between_evaluations
+from refseg.training.pictures import Asked, choose_asked, draw_pictures, write_pictures
 from refseg.training.processes import Processes, find_processes
 from refseg.training.settings import own_steps
 from refseg.training.step import Trainee
@@ -68,6 +69,7 @@ class _Training(Engine[Model]):
     def __init__(self, run: Run, resume: bool, team: Processes, say: Say, looked: Progress | None = None) -> None:
         self._looked = looked if looked is not None else lambda done, of: None
         self._crowded: list[Sample] | None = None
+        self._asked: list[Asked] | None = None
         super().__init__(run, resume, team, say)
 
     def _look(self, split: IndexedSamples) -> IndexedSamples:
@@ -133,6 +135,13 @@ class _Training(Engine[Model]):
         if self._crowded is None:
             self._crowded = crowded(self.data.val)
         return look_inside(Predictor(self._result(), self.team.device), self._crowded)
+
+    def _draw(self) -> None:
+        """Pictures of a few answers about `val`; see `refseg.training.pictures`."""
+        if self._asked is None:
+            self._asked = choose_asked(self.data.val)
+        drawn = draw_pictures(Predictor(self._result(), self.team.device), self._asked)
+        write_pictures(self.run.out, self.state.step, drawn)
 
     def _write(self, folder: Path) -> None:
         save_model(self._result(), folder)

@@ -62,8 +62,8 @@ class TowersConfig(Checked):
 
     Attributes:
         vision: An image tower, which learns what every pixel shows.
-        text: A text tower: BERT finds hidden words; CLIP's learns, with the image tower beside it, which description
-            fits which object.
+        text: A text tower: BERT finds hidden words, and names those of a sentence from its [CLS]; CLIP's learns, with
+            the image tower beside it, which description fits which object.
     """
 
     vision: SwinConfig | ClipResNetConfig | ClipViTConfig | None
@@ -105,6 +105,7 @@ class Towers(nn.Module):
         if isinstance(text, BertConfig):
             self.text_encoder = Bert(text)
             self.words = nn.Linear(text.width, text.vocab)
+            self.sentence = nn.Linear(text.width, text.vocab)
         elif text is not None:
             self.text_encoder = ClipText(text)
             self.scale = nn.Parameter(torch.tensor(10.0).log())
@@ -115,7 +116,7 @@ class Towers(nn.Module):
 
     def pretrained(self) -> dict[str, Tensor]:
         """The towers' tensors alone, under the names that a method's encoders have."""
-        heads = ("pixels.", "words.", "scale")
+        heads = ("pixels.", "words.", "sentence.", "scale")
         return {name: x for name, x in self.state_dict().items() if not name.startswith(heads)}
 
     def forward(self, batch: PretrainingBatch) -> Learned:
@@ -158,9 +159,22 @@ class Towers(nn.Module):
                 found.asked[name] = shown.sum()
 
     def _learn_words(self, batch: PretrainingBatch, found: Learned) -> None:
-        """Hidden words, as BERT learns them."""
+        """Hidden words, as BERT learns them; and from [CLS] alone which words the sentence has.
+
+        BERT's [CLS] learns from pairs of sentences, of which there are none here. Without anything to learn it differs
+        little between sentences, and the methods that read it as the sentence learn from the words last.
+        """
         assert self.text_encoder is not None and batch.hidden is not None
+        assert batch.tokens is not None and batch.token_mask is not None
         known = self.text_encoder(batch.tokens, batch.token_mask).words
+        whole = torch.where(batch.hidden >= 0, batch.hidden, batch.tokens)
+        has = torch.zeros(len(whole), self.words.out_features, device=whole.device)
+        has.scatter_add_(1, whole, batch.token_mask.to(has.dtype)).clamp_(max=1)  # (T, V)
+        says = at_least_float32(self.sentence(known[:, 0]))
+        found.terms["sentence"] = F.binary_cross_entropy_with_logits(says, has, reduction="sum") / has.sum()
+        with torch.no_grad():
+            found.right["sentence"] = ((says > 0) & (has > 0)).sum()
+            found.asked["sentence"] = ((says > 0) | (has > 0)).sum()
         logits = at_least_float32(self.words(known)).flatten(0, 1)  # (T * L, V)
         truth = batch.hidden.flatten()
         found.terms["words"] = F.cross_entropy(logits, truth, ignore_index=-100)

@@ -14,7 +14,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
@@ -44,8 +43,7 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
         shelf: The models.
         limits: What is refused, and what is kept.
         token: Wanted of every request to the API; empty where anyone may ask.
-        hosts: Names under which the server may be called; others are refused, so that no page of another name can
-            make a browser ask it.
+        hosts: Names under which the server may be called; see `refseg.web.guard.Guard`.
     """
     metrics, kept = Metrics(), Kept(limits.kept_bytes, limits.kept_seconds)
     worker = Worker(shelf, limits, metrics)
@@ -62,8 +60,7 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
         title="refseg", version=__version__, lifespan=living, docs_url=None, redoc_url=None,
         description="Referring image segmentation: an image and sentences go in, the masks of what they name come out.",
     )  # fmt: skip
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
-    app.add_middleware(Guard, limits=limits, token=token, metrics=metrics)
+    app.add_middleware(Guard, hosts=hosts, limits=limits, token=token, metrics=metrics)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_found)
     app.add_exception_handler(RequestValidationError, _invalid)

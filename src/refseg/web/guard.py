@@ -6,10 +6,12 @@ import asyncio
 import hmac
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from refseg.fields import shown
 from refseg.web.asking import Refusal
 from refseg.web.limits import Limits
 from refseg.web.metrics import Metrics
@@ -30,13 +32,15 @@ class Guard:
 
     Args:
         app: What is behind it.
+        hosts: Names under which the server may be called, "*" for any: no page of another name can make a browser ask.
         limits: Largest body, and time to send it.
         token: Wanted of requests to the API and the metrics; empty where anyone may ask.
         metrics: Counts requests by route and status.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, token: str, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], limits: Limits, token: str, metrics: Metrics) -> None:
         self._app, self._limits, self._token, self._metrics = app, limits, token, metrics
+        self._hosts = {host.lower().strip("[]") for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request through, or answers it."""
@@ -61,6 +65,9 @@ class Guard:
 
     def _refused(self, scope: Scope) -> Refusal | None:
         headers = {name.lower(): value for name, value in scope["headers"]}
+        host = host_of(headers.get(b"host", b"").decode("latin-1"))
+        if host not in self._hosts and "*" not in self._hosts:
+            return Refusal(400, f"host {shown(host)}: this server is not called so; `--allow-host` lets a name in")
         if self._token and not (scope["path"] in OPEN or scope["path"].startswith("/page/")):
             given = headers.get(b"authorization", b"")
             if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
@@ -88,6 +95,13 @@ class Guard:
             return message
 
         return counted
+
+
+def host_of(header: str) -> str:
+    """The name in a Host header, without its port."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].lower()
 
 
 _HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]

@@ -25,6 +25,7 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ValueError: The address is not of this machine, or the port is taken.
     """
+    listening = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, _, _, address = found[0]
@@ -33,6 +34,8 @@ def listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
         listening.listen(128)
     except (OSError, UnicodeError, OverflowError) as error:
+        if listening is not None:
+            listening.close()
         reason = getattr(error, "strerror", None) or str(error)
         told = f"host {host!r} port {port}: cannot listen there ({reason})"
         raise ValueError(f"{told}; --host and --port take others") from error

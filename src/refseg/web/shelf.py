@@ -61,6 +61,15 @@ class Shelf:
         """Whether a model is in memory."""
         return name in self._loaded
 
+    def without_paths(self, text: str) -> str:
+        """A message of a model, with its name where the folder stood."""
+        for name, place in self._places.items():
+            parts = place.parts if isinstance(place, Found) else ()
+            for path in (*(str(part.folder) for part in parts), *(part.name for part in parts), str(place)):
+                if "/" in path or "\\" in path:
+                    text = text.replace(path, name)
+        return text
+
     def get(self, name: str) -> Answerer:
         """A model, loaded if it is not; the one asked longest ago makes room.
 

@@ -134,8 +134,27 @@ class Worker:
     def _run(self) -> None:
         while (job := self._next()) is not None:
             jobs = [job]
-            with _telling(jobs):
+            with self._telling(jobs):
                 self._answer(jobs)
+
+    @contextmanager
+    def _telling(self, jobs: list[Job]) -> Iterator[None]:
+        """What goes wrong in the block is told to the jobs; what no request can be blamed for also to the log."""
+        try:
+            yield
+            return
+        except Refusal as error:
+            refusal = error
+        except ValueError as error:
+            refusal = Refusal(400, self._shelf.without_paths(first_line(error)))
+        except Exception as error:
+            if isinstance(error, MemoryError) or "memory" in str(error):
+                refusal = Refusal(503, "not enough memory for this request; a smaller picture may do")
+            else:
+                log.exception("a request failed")
+                refusal = Refusal(500, "the model failed; the server's log says why")
+        for job in jobs:
+            job.tell(refusal)
 
     def _next(self) -> Job | None:
         """The next job that someone still waits for; None at the end."""
@@ -164,7 +183,7 @@ class Worker:
             except Exception:  # of one of them; the others are not to suffer from it
                 log.warning("a pass of %d requests failed; each is answered alone", len(jobs))
         for job in alone:
-            with _telling([job]):
+            with self._telling([job]):
                 self._answer_alone(answerer, job)
 
     def _model(self, job: Job, name: str) -> Answerer:
@@ -249,26 +268,6 @@ class Worker:
         took = time.monotonic() - started
         self._metrics.passed(job.ask.model, 1, took)
         _hand_over(job, found, kept, took)
-
-
-@contextmanager
-def _telling(jobs: list[Job]) -> Iterator[None]:
-    """What goes wrong in the block is told to the jobs; what no request can be blamed for also to the log."""
-    try:
-        yield
-        return
-    except Refusal as error:
-        refusal = error
-    except ValueError as error:
-        refusal = Refusal(400, first_line(error))
-    except Exception as error:
-        if isinstance(error, MemoryError) or "memory" in str(error):
-            refusal = Refusal(503, "not enough memory for this request; a smaller picture may do")
-        else:
-            log.exception("a request failed")
-            refusal = Refusal(500, "the model failed; the server's log says why")
-    for job in jobs:
-        job.tell(refusal)
 
 
 def _pixels_of(job: Job) -> int:

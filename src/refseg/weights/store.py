@@ -28,10 +28,10 @@ from refseg.encoders.tokenizer import Tokenizer
 from refseg.fields import as_record, parse_json, read_text
 from refseg.files import first_line, flush_folder, hash_of, write_beside, write_text_beside
 from refseg.methods import METHODS, Segmenter, build_network
+from refseg.weights.folders import MODEL_FILES as FILES
 from refseg.weights.folders import find_model
 from refseg.weights.versions import FORMAT, check_format, upgraded_config, upgraded_tensors
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _TIMES = 4  # a network makes no more parameters than so many times those it keeps
 
 
