@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Where the right torch comes from, e.g. make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: demo test lint slow fuzz install serve results
+.PHONY: demo test lint slow fuzz install serve results docs
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -27,6 +27,15 @@ test: install
 
 slow: install
 	$(BIN)/python -m pytest -n auto -m slow
+
+# The documentation as a site in site/: a dead link, a missing anchor or a page outside of the navigation stops it
+docs: $(VENV)/installed-docs
+	$(BIN)/python tools/build_docs.py
+	$(BIN)/python tools/check_docs.py
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .[docs]
+	touch $@
 
 # As many broken inputs as wanted over every reader, and a table of what became of them: make fuzz N=50000
 N ?= 2000

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
-import shutil
 import typing
 from pathlib import Path
 
@@ -196,31 +195,6 @@ def test_the_example_in_python_runs():
     found: dict[str, typing.Any] = {}
     exec(compile(example, "docs/methods.md", "exec"), found)
     assert (found["preset"].model.num_queries, found["preset"].model.calibration) == (4, False)
-
-
-@pytest.mark.parametrize("page", ["predict", "evaluate", "data", "train", "explain"])
-def test_the_example_of_a_page_runs(page, tmp_path, monkeypatch):
-    [example] = [body for language, body in FENCE.findall((DOCS / f"{page}.md").read_text()) if language == "python"]
-    (tmp_path / "examples").mkdir()
-    shutil.copy(DOCS.parent / "examples" / "scene.png", tmp_path / "examples")
-    monkeypatch.chdir(tmp_path)
-    found: dict[str, typing.Any] = {}
-    exec(compile(example, f"docs/{page}.md", "exec"), found)
-    if page == "predict":
-        assert (tmp_path / "square.png").is_file() and (tmp_path / "overlay.png").is_file()
-        assert found["careful"].area < found["square"].area >= found["whole"].area > 0
-        assert [len(part) for part in found["both"]] == [1, 2] and found["row"]["area"] == found["cyan"].area
-    elif page == "evaluate":
-        assert found["took"]["expressions"] == 20 and 0.3 < found["summary"]["mIoU"] < 1
-    elif page == "data":
-        assert found["sample"].mask(0).sum() == pytest.approx(800, abs=40)  # half of a square of 40 pixels
-    elif page == "explain":
-        assert (tmp_path / "why.svg").is_file() and found["attention"].columns[1] == "striped"
-        assert found["striped"].shape == (16, 16) and found["over"].shape == (340, 448)
-        assert found["masks"].shape == (4, 32, 32) and found["found"].importance.mask_change[1] > 0.9
-    else:
-        assert (tmp_path / "runs" / "short" / "best" / "config.json").is_file()
-        assert found["model"].training["steps"] == 2
 
 
 def test_the_readme_is_short_and_its_links_lead_somewhere():
