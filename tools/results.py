@@ -162,7 +162,7 @@ class Results:
         return self._groups("by_length", "length")
 
     def _groups(self, name: str, called: str) -> str:
-        groups = list(self._val(self.models[0])[name])
+        groups = sorted(self._val(self.models[0])[name], key=_in_order)
         rows = [[model, *(percent(self._val(model)[name][group]["mIoU"]) for group in groups)] for model in self.models]
         if name == "by_kind":
             guessed = self._val(self.models[0])["baselines"][GUESSER][name]
@@ -187,18 +187,30 @@ class Results:
         """Where it was measured."""
         return "Measured on: " + "; ".join(sorted({entry["machine"] for entry in self.all.values()})) + "."
 
+    def pictures(self) -> str:
+        """The plots of single models."""
+        return "\n".join(f"![{model} by kind of expression](images/results-{model}.svg)" for model in self.models)
+
     def plots(self) -> Iterator[tuple[str, str]]:
         """Names and contents of the plots."""
         bars = [
             Bar(model, 100 * self._val(model)["mIoU"], _interval(self._val(model), "mIoU")) for model in self.models
         ]
         guess = 100 * self._val(self.models[0])["baselines"][GUESSER]["mIoU"]
-        yield "results-val.svg", bar_chart("RefShapes val", "mIoU, %", bars, (GUESSER, guess))
+        told = f"RefShapes val (dashed: {GUESSER}, {guess:.1f})"
+        yield "results-val.svg", bar_chart(told, "mIoU, %", bars, (GUESSER, guess))
         for model in self.models:
             kinds = self._val(model)["by_kind"]
             bars = [Bar(kind, 100 * found["mIoU"]) for kind, found in kinds.items()]
-            whole = ("all", 100 * self._val(model)["mIoU"])
-            yield f"results-{model}.svg", bar_chart(f"{model} by kind", "mIoU, %", bars, whole)
+            whole = 100 * self._val(model)["mIoU"]
+            told = f"{model} by kind (dashed: all, {whole:.1f})"
+            yield f"results-{model}.svg", bar_chart(told, "mIoU, %", bars, ("all", whole))
+
+
+def _in_order(group: str) -> tuple[int, str]:
+    """Groups of lengths by their numbers, others by their names."""
+    number = re.match(r"\d+", group)
+    return int(number[0]) if number else 0, group
 
 
 def _interval(report: Entry, metric: str) -> tuple[float, float]:
@@ -226,7 +238,7 @@ def written(page: str, results: Results) -> str:
     Raises:
         ValueError: The page names a part that there is not.
     """
-    parts = ("main", "metrics", "words", "kinds", "lengths", "cost", "machines")
+    parts = ("main", "metrics", "words", "kinds", "lengths", "pictures", "cost", "machines")
 
     def part(found: re.Match[str]) -> str:
         if found[1] not in parts:
