@@ -11,7 +11,6 @@ import threading
 
 import numpy as np
 import torch
-import uvicorn
 from PIL import Image
 
 from refseg.answers import About, Answerer, make_prediction
@@ -19,7 +18,7 @@ from refseg.prediction import Prediction
 from refseg.predictor import Predictor
 from refseg.web.app import create_app
 from refseg.web.limits import Limits
-from refseg.web.server import hosts_of, listen
+from refseg.web.server import Server, config_of, hosts_of, listen
 from refseg.web.shelf import Shelf
 
 
@@ -65,7 +64,7 @@ class Stub(Answerer):
     def _one(self, image, text):
         if text == "fails":
             raise RuntimeError("a secret of the machine")
-        inside = image[..., 1] == 0
+        inside = image[..., 1] < 100
         if text.isdigit():
             inside = np.broadcast_to(np.arange(image.shape[1]) < int(text), inside.shape)
         if not self.log_odds:
@@ -110,7 +109,7 @@ def serving(
     limits = limits or Limits()
     app = create_app(Shelf(models, load, limits.loaded), limits, token, hosts_of("127.0.0.1"))
     listening = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none"))
+    server = Server(config_of(app, limits))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     while not server.started:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import threading
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def until(holds, seconds=20.0):
 def number_of(served, name):
     """A number of /metrics."""
     lines = served.ask("GET", "/metrics")[2].decode().splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith(name))
+    return next((float(line.split()[-1]) for line in lines if line.startswith(name)), 0.0)
 
 
 def test_json_and_form_give_the_same_and_what_the_model_says():
@@ -186,6 +187,56 @@ def test_a_token_is_wanted_where_one_was_set():
         assert served.ask("GET", "/")[0] == served.ask("GET", "/healthz")[0] == 200
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [{"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}],
+)
+def test_a_page_of_another_server_cannot_make_a_browser_ask(headers):
+    stub = Stub()
+    with stubbed(stub) as served:
+        body, form_headers = form(("image", picture(), "x.png"), ("expression", "red"))
+        assert served.ask("POST", "/v1/segment", body, form_headers | headers)[0] == 403
+        own = {"origin": served.url, "sec-fetch-site": "same-origin"}
+        assert served.ask("POST", "/v1/segment", body, form_headers | own)[0] == 200
+    assert len(stub.passes) == 1
+
+
+def test_a_body_of_brackets_alone_is_refused_before_it_is_parsed():
+    with stubbed() as served:
+        for body in (b'{"x":[' + b'{"a":1},' * 100_000 + b"1]}", b"[]," * 300_000):
+            status, answer = served.json("POST", "/v1/segment", body)
+            assert status == 400 and "brackets and commas" in answer["error"]
+
+
+def test_an_image_that_is_too_large_by_its_header_is_told_the_limit():
+    def header(width, height):
+        chunk = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\x00\x00\x00"
+        start = b"\x89PNG\r\n\x1a\n\x00\x00\x00\r" + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+        return start + b"\x00\x00\x00\x00IDAT" + zlib.crc32(b"IDAT").to_bytes(4, "big")
+
+    with stubbed() as served:
+        for size in ((7000, 7000), (9000, 10_000), (30_000, 30_000)):
+            status, answer = served.json("POST", "/v1/segment", asking(image=header(*size)))
+            assert status == 413 and "at most 40000000 are accepted" in answer["error"]
+
+
+def test_probes_may_ask_for_heads_alone():
+    with stubbed() as served:
+        for path in ("/", "/healthz"):
+            status, _, content = served.ask("HEAD", path)
+            assert status == 200 and content == b""
+
+
+def test_silent_connections_are_closed():
+    with stubbed(limits=Limits(silent=0.3, listeners=5)) as served:
+        wires = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(6)]
+        for wire in wires:
+            wire.settimeout(20)
+            assert wire.recv(10) == b""
+            wire.close()
+        assert served.ask("GET", "/healthz")[0] == 200
+
+
 def test_a_page_of_another_name_cannot_make_a_browser_ask():
     with stubbed() as served:
         for name in ("evil.example", "evil.example:80", "localhost.evil.example", ""):
@@ -201,9 +252,41 @@ def test_a_figure_of_why_is_drawn_for_one_expression():
         status, headers, png = served.ask("POST", "/v1/explain", body, kind)
         svg = served.ask("POST", "/v1/explain", body, kind | {"accept": "image/svg+xml"})[2]
         refused = served.json("POST", "/v1/explain", asking(["a", "b"]))
+        other = served.json("POST", "/v1/explain", asking(["red square"], threshold=0.7))
     assert status == 200 and headers["content-type"] == "image/png" and png[1:4] == b"PNG"
     assert svg.lstrip().startswith((b"<svg", b"<?xml")) and b"lavt-shapes" in svg
     assert refused == (400, {"error": "2 expressions: a figure is of one"})
+    assert other == (400, {"error": "threshold 0.7: a figure is of the mask at 0.5"})
+
+
+def test_a_figure_nobody_waits_for_is_not_finished():
+    stub = Stub(together=False)
+    stub.free.clear()
+    body = json.dumps(asking(["a sentence of so many words that they are asked in several calls"])).encode()
+    with stubbed(stub) as served:
+        with socket.create_connection(("127.0.0.1", served.port)) as wire:
+            wire.sendall(b"POST /v1/explain HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+                         + f"content-length: {len(body)}\r\n\r\n".encode() + body)  # fmt: skip
+            assert stub.began.wait(30)
+        until(lambda: number_of(served, 'refseg_requests_total{route="/v1/explain",status="499"}') == 1)
+        stub.free.set()
+        assert served.json("POST", "/v1/segment", asking(["3"]))[0] == 200
+    assert len(stub.passes) == 2  # the whole sentence, and the next request
+
+
+def test_large_images_are_explained_at_a_size_a_page_can_show():
+    seen = []
+
+    class Looking(Stub):
+        def predict(self, images, expressions, details=False):
+            seen.append(images[0].shape)
+            return super().predict(images, expressions, details)
+
+    limits = Limits(figure_pixels=1000)
+    with stubbed(Looking(together=False), limits=limits) as served:
+        body = json.dumps(asking(["red"])).encode()
+        assert served.ask("POST", "/v1/explain", body, {"content-type": "application/json"})[0] == 200
+    assert seen[0] == (25, 38, 3)
 
 
 def test_no_folder_of_the_machine_is_told(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
@@ -206,3 +207,63 @@ def test_a_token_is_asked_for_once(visit):
         person.say("left")
         person.segment()
         assert "1 model answered" in page.inner_text("#status")
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG", "PNG"])
+@pytest.mark.parametrize("turned", [3, 6])
+def test_masks_lie_where_the_browser_shows_them_however_a_photo_is_turned(visit, kind, turned):
+    photo = Image.open(io.BytesIO(picture(40, 60)))
+    exif = photo.getexif()
+    exif[274] = turned
+    content = io.BytesIO()
+    photo.save(content, format=kind, exif=exif, **({"quality": 95} if kind != "PNG" else {}))
+    with stubbed() as served:
+        person = visit(served)
+        person.drop(content.getvalue(), f"turned.{kind.lower()}", f"image/{kind.lower()}")
+        person.page.wait_for_selector("#preview:not([hidden])")
+        person.say("the red part")
+        person.segment()
+        overlay = np.asarray(Image.open(person.download("Overlay").path()).convert("RGB")).astype(int)
+        mask = np.asarray(Image.open(person.download("Mask").path()).convert("L")) > 127
+    assert overlay.shape[:2] == mask.shape and mask.mean() == pytest.approx(0.5, abs=0.1)
+    assert (overlay[~mask] > 200).all()  # the white part is not painted
+    assert (overlay[mask][:, 2] < 120).all()
+
+
+def test_a_token_that_no_header_can_carry_is_not_kept_and_escape_leaves_it(visit):
+    with stubbed(token="s3cret") as served:
+        person = visit(served)
+        page = person.page
+        page.fill("#token", "se…cret")
+        page.keyboard.press("Enter")
+        page.wait_for_function("() => document.querySelector('#error').textContent.includes('wants a token')")
+        page.reload()
+        page.wait_for_selector("#token-dialog[open]")
+        page.keyboard.press("Escape")
+        page.wait_for_function("() => document.querySelector('#error').textContent.includes('wants a token')")
+        page.reload()
+        page.fill("#token", " s3cret ")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("input[name=model]")
+
+
+def test_a_drag_of_the_slider_asks_once_at_a_time_and_ends_where_it_ends(visit):
+    with stubbed() as served:
+        person = visit(served)
+        page = person.page
+        person.drop(picture())
+        person.say("left")
+        person.segment()
+        asked = []
+        page.on("request", lambda request: asked.append(request.url) if "/v1/answers/" in request.url else None)
+        page.evaluate(
+            """() => { const slider = document.querySelector('#threshold');
+            for (let at = 51; at <= 95; at++) {
+              slider.value = at / 100;
+              slider.dispatchEvent(new Event('input'));
+            } }"""
+        )
+        page.wait_for_function("() => document.querySelector('.card small').textContent.includes('score')")
+        page.wait_for_timeout(300)
+        answer = json.loads(person.download("JSON").path().read_text())
+    assert answer["threshold"] == 0.95 and len(asked) <= 3

@@ -28,7 +28,7 @@ def serve(
     ] = None,
     device: DeviceOption = None,
     max_mb: Annotated[int, typer.Option(min=1, max=2000, help="Largest request in MiB.")] = 20,
-    max_megapixels: Annotated[int, typer.Option(min=1, max=178, help="Largest image.")] = 40,
+    max_megapixels: Annotated[int, typer.Option(min=1, max=89, help="Largest image.")] = 40,
     max_expressions: Annotated[int, typer.Option(min=1, max=1000, help="Most expressions of a request.")] = 32,
     queue: Annotated[int, typer.Option(min=1, max=10000, help="Requests that may wait; others get 429.")] = 16,
     timeout: Annotated[float, typer.Option(min=1, max=86400, help="Longest time of a request in seconds.")] = 120,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,12 +24,15 @@ from refseg.prediction import Prediction
 from refseg.predictor import Predictor
 from refseg.weights.folders import DEFAULT_MODEL
 
+AT_ONCE = 4  # expressions that a model whose inside is not known is asked in one call
+
 
 def explain(
     image: ImageLike,
     expression: str,
     model: str | Path | Answerer = DEFAULT_MODEL,
     device: str | torch.device | None = None,
+    go_on: Callable[[], None] = lambda: None,
 ) -> Explanation:
     """Explains one answer: what every word changes, and what the method shows of its way.
 
@@ -40,6 +43,7 @@ def explain(
         expression: What is asked.
         model: What `Predictor.from_pretrained` takes, or what it returned.
         device: Where a model that is loaded computes; CUDA where there is one by default.
+        go_on: Called before every word; what it raises ends the work.
 
     Raises:
         ValueError: The image cannot be read, the expression is empty or too long, there is no such model, or a device
@@ -51,13 +55,13 @@ def explain(
         raise ValueError(f"device {str(device)!r} with a model that is loaded: its own device is used; leave it out")
     answerer = model if isinstance(model, Answerer) else Predictor.from_pretrained(model, device)
     return (
-        _of_method(answerer, pixels, expression)
+        _of_method(answerer, pixels, expression, go_on)
         if isinstance(answerer, Predictor)
-        else _of_other(answerer, pixels, expression)
+        else _of_other(answerer, pixels, expression, go_on)
     )
 
 
-def _of_method(predictor: Predictor, pixels: np.ndarray, expression: str) -> Explanation:
+def _of_method(predictor: Predictor, pixels: np.ndarray, expression: str, go_on: Callable[[], None]) -> Explanation:
     """With one of our networks, whose tokens and inside are known."""
     model = predictor.model
     every = model.tokenizer.pieces(expression)
@@ -73,6 +77,7 @@ def _of_method(predictor: Predictor, pixels: np.ndarray, expression: str) -> Exp
 
     def answers() -> Iterator[Prediction]:
         for number, text in enumerate(texts):  # one after another: at the image's size they are large
+            go_on()
             own = logits_to_image(logits[number][None], (pixels.shape[0], pixels.shape[1]), model.input)[0]
             yield make_prediction(text, own, {} if number else found, pixels)
 
@@ -80,17 +85,27 @@ def _of_method(predictor: Predictor, pixels: np.ndarray, expression: str) -> Exp
     return _explanation(predictor, pixels, words, without, answers(), panels, model.method)
 
 
-def _of_other(answerer: Answerer, pixels: np.ndarray, expression: str) -> Explanation:
+def _of_other(answerer: Answerer, pixels: np.ndarray, expression: str, go_on: Callable[[], None]) -> Explanation:
     """With a model whose inside is not known."""
     words = words_of(expression, None, None)
     without = without_each(words)
     texts = [expression, *(text for text in without if text is not None)]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        (found,) = answerer.predict([pixels], [texts])
-    for warning in said[:1]:  # of the expression; those without a word would say the same again
+        ((whole,),) = answerer.predict([pixels], [[expression]])
+    for warning in said:
         warnings.warn(warning.message, stacklevel=4)
-    return _explanation(answerer, pixels, words, without, iter(found), (), "")
+
+    def answers() -> Iterator[Prediction]:
+        yield whole
+        for first in range(1, len(texts), AT_ONCE):  # a few at a time: they are of the image's size
+            go_on()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # without a word they would say the same again
+                (found,) = answerer.predict([pixels], [texts[first : first + AT_ONCE]])
+            yield from found
+
+    return _explanation(answerer, pixels, words, without, answers(), (), "")
 
 
 def _explanation(

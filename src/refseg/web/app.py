@@ -34,6 +34,7 @@ PAGE = Path(__file__).parent / "page"
 LINES = "application/x-ndjson"
 SWEEP = 30  # seconds between looks at what is kept too long
 GRACE = 10  # seconds that the end waits for a model
+SLIDING = 2  # thresholds that are worked on at a time
 GONE = 499  # nobody reads this any more
 
 
@@ -48,6 +49,7 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
     """
     metrics, kept = Metrics(), Kept(limits.kept_bytes, limits.kept_seconds)
     worker = Worker(shelf, limits, metrics)
+    reading, sliding = asyncio.Semaphore(limits.reading), asyncio.Semaphore(SLIDING)
 
     @asynccontextmanager
     async def living(_app: FastAPI) -> AsyncIterator[None]:
@@ -61,6 +63,7 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
         title="refseg", version=__version__, lifespan=living, docs_url=None, redoc_url=None,
         description="Referring image segmentation: an image and sentences go in, the masks of what they name come out.",
     )  # fmt: skip
+    app.state.worker = worker
     app.add_middleware(Guard, hosts=hosts, limits=limits, token=token, metrics=metrics)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_found)
@@ -74,7 +77,9 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
         With `Accept: application/x-ndjson` a line of JSON tells every step (`waiting`, `loading`, `working`), and the
         last one has the answers under `done`, or `failed` with status and error. Who hangs up is no longer answered.
         """
-        ask = await read_ask(request, limits, shelf.names)
+        worker.check_room()
+        async with reading:
+            ask = await read_ask(request, limits, shelf.names)
         job, events = _job(ask)
         worker.add(job)
         if LINES in request.headers.get("accept", ""):
@@ -87,11 +92,15 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
     async def explain(request: Request) -> Response:
         """A figure of why a mask came out, for one expression: what every word changes, attention, masks by layer.
 
-        PNG, or SVG with `Accept: image/svg+xml`.
+        PNG, or SVG with `Accept: image/svg+xml`; of the mask at 0.5, and of the image at two megapixels at most.
         """
-        ask = await read_ask(request, limits, shelf.names)
+        worker.check_room()
+        async with reading:
+            ask = await read_ask(request, limits, shelf.names)
         if len(ask.expressions) != 1:
             raise Refusal(400, f"{len(ask.expressions)} expressions: a figure is of one")
+        if ask.threshold != 0.5:
+            raise Refusal(400, f"threshold {ask.threshold:g}: a figure is of the mask at 0.5")
         figure = "svg" if "image/svg+xml" in request.headers.get("accept", "") else "png"
         job, events = _job(replace(ask, figure=figure))
         worker.add(job)
@@ -109,8 +118,9 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
             at = threshold_of(threshold)
         except ValueError as error:
             raise Refusal(400, str(error)) from error
-        found = await run_in_threadpool(lambda: [prediction.at(at) for prediction in entry.predictions])
-        body = await run_in_threadpool(_described, name, entry.model, at, found, (), 0.0)
+        async with sliding:  # they share their threads with all else
+            found = await run_in_threadpool(lambda: [prediction.at(at) for prediction in entry.predictions])
+            body = await run_in_threadpool(_described, name, entry.model, at, found, (), 0.0)
         return JSONResponse(body)
 
     @app.get("/v1/models", response_model=Models, responses={401: REFUSALS[401]})
@@ -133,6 +143,7 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
             raise HTTPException(404)
         return Response(example_picture(name), media_type="image/png")
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def health() -> dict[str, str]:
         """Whether the server answers."""
@@ -143,6 +154,7 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
         """Requests, passes, queue and memory in Prometheus' text format."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return FileResponse(PAGE / "index.html")

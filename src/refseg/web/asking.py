@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -67,7 +67,8 @@ async def read_ask(request: Request, limits: Limits, models: tuple[str, ...]) ->
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     try:
         if kind == "application/json":
-            return _ask(_from_json(await request.body()), limits, models)
+            body = await request.body()
+            return await run_in_threadpool(lambda: _ask(_from_json(body, limits), limits, models))
         if kind == "multipart/form-data":
             return _ask(await _from_form(request, limits), limits, models)
     except (Refusal, ClientDisconnect):
@@ -81,7 +82,12 @@ async def read_ask(request: Request, limits: Limits, models: tuple[str, ...]) ->
     raise Refusal(415, f"content type {shown(kind)}: {KINDS} is accepted")
 
 
-def _from_json(body: bytes) -> dict[str, Any]:
+def _from_json(body: bytes, limits: Limits) -> dict[str, Any]:
+    # An honest body is one long text in base64 and a few short ones. Anything else of its size would take the
+    # interpreter for half a minute, and a gigabyte.
+    marks = sum(body.count(mark) for mark in (b"[", b"{", b","))
+    if marks > limits.expressions * limits.characters + 100:
+        raise ValueError(f"body: {marks} brackets and commas; an object with image and expressions is accepted")
     try:
         fields = parse_json(body.decode("utf-8"), "body")
     except UnicodeDecodeError as error:
@@ -154,6 +160,6 @@ def threshold_of(value: Any) -> float:
     Raises:
         ValueError: It is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and 0 < value < 1):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:  # NaN compares as False
         raise ValueError(f"threshold {shown(value)}: a probability between 0 and 1 is accepted")
     return float(value)

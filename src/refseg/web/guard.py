@@ -56,21 +56,25 @@ class Guard:
                 message["headers"] = [*message.get("headers", []), *_HEADERS]
             await send(message)
 
-        if refusal := self._refused(scope):
-            await _answer(sending, refusal)
-        else:
-            await self._app(scope, self._limited(receive), sending)
-        route = scope.get("route")
-        self._metrics.requested(getattr(route, "path", "other"), status, time.monotonic() - started)
+        try:
+            if refusal := self._refused(scope):
+                await _answer(sending, refusal)
+            else:
+                await self._app(scope, self._limited(receive), sending)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requested(route, status or 500, time.monotonic() - started)
 
     def _refused(self, scope: Scope) -> Refusal | None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         host = host_of(headers.get(b"host", b"").decode("latin-1"))
         if host not in self._hosts and "*" not in self._hosts:
             return Refusal(400, f"host {shown(host)}: this server is not called so; `--allow-host` lets a name in")
+        if scope["path"].startswith("/v1/") and _from_elsewhere(headers, host):
+            return Refusal(403, "a page of another server asks; this server's own page, and programs, are accepted")
         if self._token and not (scope["path"] in OPEN or scope["path"].startswith("/page/")):
-            given = headers.get(b"authorization", b"")
-            if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._token.encode()):
                 return Refusal(401, "a token is wanted; the header `Authorization: Bearer TOKEN` is accepted")
         told = headers.get(b"content-length", b"0")
         if told.isdigit() and len(told) < 20 and int(told) <= self._limits.bytes:
@@ -95,6 +99,17 @@ class Guard:
             return message
 
         return counted
+
+
+def _from_elsewhere(headers: dict[bytes, bytes], host: str) -> bool:
+    """Whether a browser says that a page of another server made it ask.
+
+    A form needs no leave of ours to be sent, and though its answer cannot be read, the work would be done.
+    """
+    if headers.get(b"sec-fetch-site", b"").lower() == b"cross-site":
+        return True
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    return bool(origin) and host_of(origin.partition("://")[2]) != host
 
 
 def host_of(header: str) -> str:

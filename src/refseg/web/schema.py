@@ -111,7 +111,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Error, "description": why}
     for status, why in {
         400: "The request is wrong: the message names what, and what is accepted.",
+        403: "A page of another server made a browser ask.",
         401: "A token is wanted: `Authorization: Bearer TOKEN`.",
+        404: "The answer is not kept any more.",
+        408: "The body did not arrive in time.",
         413: "The body, the image or the number of expressions is over a limit.",
         415: "The body is neither JSON nor a form.",
         429: "Too many requests wait already.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
@@ -11,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from refseg.web.limits import Limits
 
@@ -60,23 +62,47 @@ def run(app: Any, listening: socket.socket, limits: Limits, ready: Callable[[], 
     """
     for name in ("uvicorn.error", "python_multipart"):  # what they warn of is answered
         logging.getLogger(name).setLevel(logging.ERROR)
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=STOPPING,
-        limit_concurrency=limits.listeners, server_header=False, timeout_keep_alive=15, ws="none",
-    )  # fmt: skip
-    server = _Server(config, ready)
+    server = Server(config_of(app, limits), ready)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: None)  # raised once more behind the end, when it has been obeyed
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
 
 
-class _Server(uvicorn.Server):
-    """One that says when it has begun."""
+def config_of(app: Any, limits: Limits) -> uvicorn.Config:
+    """How uvicorn serves the application."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    class Patient(H11Protocol):
+        """Closes a connection that has not asked anything after a while, so that silent ones do not fill the house."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.loop.call_later(limits.silent, self._close_if_silent)
+
+        def _close_if_silent(self) -> None:
+            if self.cycle is None and not self.transport.is_closing():
+                self.transport.close()
+
+    return uvicorn.Config(
+        app, http=Patient, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=STOPPING,
+        limit_concurrency=limits.listeners, server_header=False, timeout_keep_alive=15, ws="none",
+    )  # fmt: skip
+
+
+class Server(uvicorn.Server):
+    """One that says when it has begun, and whose end is told to those who wait."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] = lambda: None) -> None:
         super().__init__(config)
         self._ready = ready
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, which waits for requests: those in the queue are refused at once, the last before the end."""
+        worker = self.config.app.state.worker  # type: ignore[union-attr]
+        worker.refuse()
+        last = asyncio.get_running_loop().call_later(STOPPING - 2, worker.give_up)
+        await super().shutdown(sockets)
+        last.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's."""

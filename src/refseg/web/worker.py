@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+from PIL import Image
 
 from refseg.answers import Answerer
 from refseg.data.formats.images import read_image
@@ -56,14 +57,12 @@ class Answered:
     Attributes:
         predictions: One per expression, without the image.
         kept: Whether they have the log-odds still; else these were more than may be kept.
-        size: (height, width) of the image as it is shown.
         notes: What whoever asked should know.
         seconds: That the models took for the passes it was part of.
     """
 
     predictions: tuple[Prediction, ...]
     kept: bool
-    size: tuple[int, int]
     notes: tuple[str, ...]
     seconds: float
 
@@ -109,22 +108,49 @@ class Worker:
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._ended = False
+        self._current: list[Job] = []
         self._thread = threading.Thread(target=self._run, name="refseg-worker", daemon=True)
 
     def start(self) -> None:
         """Begins."""
         self._thread.start()
 
-    def stop(self, seconds: float) -> None:
-        """Refuses what waits, and waits so long for what is being answered."""
+    def refuse(self) -> None:
+        """Takes nothing more, and refuses what waits; what is being answered goes on."""
         with self._changed:
             self._ended = True
             left = list(self._waiting)
             self._waiting.clear()
             self._changed.notify_all()
         for job in left:
-            job.tell(Refusal(503, "the server is stopping; ask again later"))
+            job.tell(_stopping())
+
+    def give_up(self) -> None:
+        """Refuses what is being answered, too."""
+        for job in list(self._current):
+            job.cancelled.set()
+            job.tell(_stopping())
+
+    def stop(self, seconds: float) -> None:
+        """Ends the thread, and waits so long for it."""
+        self.refuse()
         self._thread.join(seconds)
+
+    def check_room(self) -> None:
+        """Refuses before a body is read what would be refused behind it.
+
+        Raises:
+            Refusal: As `add`.
+        """
+        with self._changed:
+            self._check_room()
+
+    def _check_room(self) -> None:
+        if self._ended:
+            raise _stopping()
+        self._waiting = deque(other for other in self._waiting if not other.cancelled.is_set())
+        if len(self._waiting) >= self._limits.waiting:
+            raise Refusal(429, f"{len(self._waiting)} requests are waiting already; ask again in a moment")
 
     def add(self, job: Job) -> None:
         """Puts a job in the queue.
@@ -133,22 +159,18 @@ class Worker:
             Refusal: 429 where the queue is full, 503 where the server stops.
         """
         with self._changed:
-            if self._ended:
-                raise Refusal(503, "the server is stopping; ask again later")
-            self._waiting = deque(other for other in self._waiting if not other.cancelled.is_set())
-            if len(self._waiting) >= self._limits.waiting:
-                raise Refusal(429, f"{len(self._waiting)} requests are waiting already; ask again in a moment")
+            self._check_room()
             ahead = len(self._waiting)
+            job.tell(Told("waiting", ahead, len(job.ask.expressions)))  # before the thread can say more
             self._waiting.append(job)
             self._metrics.waiting.set(ahead + 1)
             self._changed.notify()
-        job.tell(Told("waiting", ahead, len(job.ask.expressions)))
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
-            jobs = [job]
-            with self._telling(jobs):
-                self._answer(jobs)
+            self._current = [job]
+            with self._telling(self._current):
+                self._answer(self._current)
 
     @contextmanager
     def _telling(self, jobs: list[Job]) -> Iterator[None]:
@@ -187,7 +209,7 @@ class Worker:
         answerer = self._model(jobs[0], name)
         self._read(jobs)
         if jobs and jobs[0].ask.figure:
-            _draw(answerer, jobs[0])
+            self._draw(answerer, jobs[0])
             return
         if jobs and answerer.together:
             self._join(jobs, name)
@@ -211,22 +233,30 @@ class Worker:
             log.error("model %s: %s", name, error)
             raise Refusal(503, f"model {name}: cannot be loaded; the server's log says why") from error
 
-    def _read(self, jobs: list[Job]) -> None:
-        """Decodes images; a job whose image cannot be read is told so, and leaves."""
-        for job in list(jobs):
+    def _read(self, jobs: list[Job], first: int = 0) -> None:
+        """Decodes the images from number `first` on; a job whose image cannot be read is told so, and leaves."""
+        for job in jobs[first:]:
             try:
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always")
                     with opened(job.ask.image, "image") as picture:
                         width, height = picture.size
                     if width * height > self._limits.pixels:
-                        most = f"at most {self._limits.pixels} pixels are accepted"
-                        raise Refusal(413, f"image of {width}x{height} pixels: {most}")
+                        raise Refusal(413, f"image of {width}x{height} pixels: {self._most_pixels}")
                     job.pixels = read_image(job.ask.image)
                 job.notes += [str(warning.message) for warning in caught]
             except (Refusal, ValueError) as error:
                 jobs.remove(job)
-                job.tell(error if isinstance(error, Refusal) else Refusal(400, first_line(error)))
+                if isinstance(error, Refusal):
+                    job.tell(error)
+                elif "too many pixels" in str(error):  # so many that its header alone is refused
+                    job.tell(Refusal(413, f"image of too many pixels: {self._most_pixels}"))
+                else:
+                    job.tell(Refusal(400, first_line(error)))
+
+    @property
+    def _most_pixels(self) -> str:
+        return f"at most {self._limits.pixels} are accepted"
 
     def _join(self, jobs: list[Job], name: str) -> None:
         """Takes waiting jobs about the same model along, as many as fit in a pass with the first."""
@@ -238,10 +268,9 @@ class Worker:
                     return
                 self._waiting.remove(job)
                 self._metrics.waiting.set(len(self._waiting))
-            more = [job]
             if not job.cancelled.is_set():
-                self._read(more)
-                jobs += more
+                jobs.append(job)
+                self._read(jobs, first=len(jobs) - 1)
 
     def _fit(self, jobs: list[Job]) -> bool:
         few = sum(len(job.ask.expressions) for job in jobs) <= self._limits.together
@@ -261,6 +290,26 @@ class Worker:
         for job, predictions, noted in zip(jobs, at, notes, strict=True):  # nothing fails from here on
             job.notes += noted
             _hand_over(job, predictions, True, took)
+
+    def _draw(self, answerer: Answerer, job: Job) -> None:
+        """A figure of what every word changes, and of what the method shows of its way."""
+        from refseg.explain import explain
+
+        def go_on() -> None:
+            if job.cancelled.is_set():
+                raise Refusal(499, "nobody waits for this figure")
+
+        job.tell(Told("working", 0, 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pixels = at_most(cast(np.ndarray, job.pixels), self._limits.figure_pixels)
+            found = explain(pixels, job.ask.expressions[0], answerer, go_on=go_on)
+        if job.ask.figure == "svg":
+            job.tell(Drawn(found.svg().encode(), "image/svg+xml"))
+            return
+        content = io.BytesIO()
+        found.figure().save(content, format="PNG")
+        job.tell(Drawn(content.getvalue(), "image/png"))
 
     def _answer_alone(self, answerer: Answerer, job: Job) -> None:
         """A few expressions at a time, so that it can be ended between, and memory does not grow with their number."""
@@ -287,20 +336,18 @@ class Worker:
         _hand_over(job, found, kept, took)
 
 
-def _draw(answerer: Answerer, job: Job) -> None:
-    """A figure of what every word changes, and of what the method shows of its way."""
-    from refseg.explain import explain
+def _stopping() -> Refusal:
+    return Refusal(503, "the server is stopping; ask again later")
 
-    job.tell(Told("working", 0, 1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = explain(cast(np.ndarray, job.pixels), job.ask.expressions[0], answerer)
-    if job.ask.figure == "svg":
-        job.tell(Drawn(found.svg().encode(), "image/svg+xml"))
-        return
-    content = io.BytesIO()
-    found.figure().save(content, format="PNG")
-    job.tell(Drawn(content.getvalue(), "image/png"))
+
+def at_most(pixels: np.ndarray, most: int) -> np.ndarray:
+    """(H, W, 3) uint8 made smaller, if it has more than so many pixels."""
+    height, width = pixels.shape[:2]
+    if height * width <= most:
+        return pixels
+    share = (most / (height * width)) ** 0.5
+    size = max(8, int(width * share)), max(8, int(height * share))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
 def _pixels_of(job: Job) -> int:
@@ -310,9 +357,8 @@ def _pixels_of(job: Job) -> int:
 
 
 def _hand_over(job: Job, predictions: list[Prediction], kept: bool, seconds: float) -> None:
-    height, width = cast(np.ndarray, job.pixels).shape[:2]
     job.pixels = None
-    job.tell(Answered(tuple(predictions), kept, (height, width), tuple(job.notes), seconds))
+    job.tell(Answered(tuple(predictions), kept, tuple(job.notes), seconds))
 
 
 def _at(prediction: Prediction, ask: Ask) -> Prediction:

@@ -4,23 +4,30 @@ import { Refused, explain, get, segment } from "./api.js";
 import { cssOf, maskPicture, paint } from "./paint.js";
 
 const $ = (id) => document.getElementById(id);
-const state = { image: null, picture: null, asked: null, work: null, cards: [], sliding: null };
+const state = { image: null, picture: null, taken: 0, asked: null, work: null, cards: [], sliding: null };
 
 // --- the image ---------------------------------------------------------------------------------------------------
 
 /** Takes an image file, and shows it; `name` is for downloads. */
 async function takeImage(file, name) {
+  const number = (state.taken += 1); // of two choices the later one counts, whichever is decoded first
   const url = URL.createObjectURL(file);
   const picture = new Image();
   picture.src = url;
+  let sent = file;
   try {
     await picture.decode();
+    if (!SENT_AS_THEY_ARE.includes(file.type)) sent = await asShown(picture);
   } catch {
     URL.revokeObjectURL(url);
-    fail(`${name}: this browser cannot show it; a PNG, JPEG, WebP, GIF or BMP file is accepted.`);
-    return;
+    if (number === state.taken) fail(`${name}: this browser cannot show it; a PNG, JPEG, WebP, GIF or BMP file is accepted.`);
+    return false;
   }
-  state.image = { file, name: name.replace(/\.[^.]*$/, "") || "image" };
+  if (number !== state.taken) {
+    URL.revokeObjectURL(url);
+    return false;
+  }
+  state.image = { file: sent, name: name.replace(/\.[^.]*$/, "") || "image" };
   state.picture = picture;
   const preview = $("preview");
   if (preview.src) URL.revokeObjectURL(preview.src);
@@ -29,6 +36,21 @@ async function takeImage(file, name) {
   preview.hidden = false;
   $("drop-text").textContent = `${name}, ${picture.naturalWidth} x ${picture.naturalHeight} pixels`;
   clearError();
+  return true;
+}
+
+// Of these, browser and server agree how an EXIF orientation turns them; others are sent as this browser shows them.
+const SENT_AS_THEY_ARE = ["image/jpeg", "image/png"];
+
+/** A picture as PNG, just as it is shown. */
+function asShown(picture) {
+  const canvas = document.createElement("canvas");
+  canvas.width = picture.naturalWidth;
+  canvas.height = picture.naturalHeight;
+  canvas.getContext("2d").drawImage(picture, 0, 0);
+  return new Promise((resolve, reject) => {
+    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("no picture"))), "image/png");
+  });
 }
 
 function press(chosen) {
@@ -50,7 +72,7 @@ async function showExamples() {
       try {
         const response = await fetch(image);
         if (!response.ok) throw new Refused(response.status, "the example is not there");
-        await takeImage(await response.blob(), `${name}.png`);
+        if (!(await takeImage(await response.blob(), `${name}.png`))) return;
         $("expressions").value = expressions.join("\n");
         grow();
         press(button);
@@ -147,6 +169,7 @@ async function ask(event) {
   if (!models.length) return fail("No model is chosen: one or more are accepted.");
   const work = (state.work = new AbortController());
   state.sliding?.abort();
+  state.sliding = null;
   const threshold = $("threshold").disabled ? 0.5 : Number($("threshold").value);
   const asked = { ...state.image, picture: state.picture, threshold };
   busy(true);
@@ -164,11 +187,20 @@ async function ask(event) {
           if (step.state === "working") progress.value = number + step.done / step.of;
         },
       });
-      cards.push(answer);
+      const [height, width] = answer.size;
+      const { naturalWidth, naturalHeight } = asked.picture;
+      if (height !== naturalHeight || width !== naturalWidth) {
+        failures.push(`${model}: saw ${width} x ${height} pixels where this browser shows ${naturalWidth} x ${naturalHeight}; its masks would lie elsewhere.`);
+      } else {
+        cards.push(answer);
+      }
     } catch (error) {
       if (work.signal.aborted) break;
-      if (error.status === 401) failures.push(await askToken());
-      else failures.push(`${model}: ${told(error)}`);
+      if (error.status === 401) {
+        failures.push((await askToken()) ? "The token was taken; ask again." : "This server wants a token.");
+        break;
+      }
+      failures.push(`${model}: ${told(error)}`);
     }
   }
   state.work = null;
@@ -183,13 +215,17 @@ async function ask(event) {
   if (cards.length && matchMedia("(max-width: 56rem)").matches) $("results").scrollIntoView({ block: "start" });
 }
 
+/** Asks for a token and keeps it for this tab; false where none that could be one was given. */
 function askToken() {
   const dialog = $("token-dialog");
+  dialog.returnValue = "";
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
-      sessionStorage.setItem("refseg-token", $("token").value);
+      const token = $("token").value.trim();
       $("token").value = "";
-      resolve("The token was taken; ask again.");
+      const taken = dialog.returnValue === "ok" && /^[!-~]+$/.test(token); // what a header can carry
+      if (taken) sessionStorage.setItem("refseg-token", token);
+      resolve(taken);
     }, { once: true });
     dialog.showModal();
   });
@@ -259,6 +295,7 @@ function rowOf(card, number) {
   });
   const colour = document.createElement("i");
   colour.style.background = cssOf(number);
+  if (card.answer.answers.length > 7) colour.textContent = String(number + 1); // there are seven colours
   const text = document.createElement("span");
   text.textContent = card.answer.answers[number].expression;
   label.append(box, colour, text, document.createElement("small"));
@@ -276,7 +313,7 @@ async function showWhy(model, expression) {
   const asked = { image: state.asked.file, expression, model, signal: asking.signal };
   const name = `${state.asked.name}.${model.replace(/[^\w.-]+/g, "-")}.explain`;
   image.hidden = true;
-  $("why-status").textContent = `${model} is asked without each word of “${expression}” …`;
+  $("why-status").textContent = `${model} is asked without each word of “${expression}”, at the threshold 0.5 …`;
   $("why-downloads").replaceChildren();
   dialog.addEventListener("close", () => {
     asking.abort();
@@ -318,11 +355,22 @@ function repaint(card) {
   });
 }
 
-$("threshold").addEventListener("input", async () => {
-  const threshold = Number($("threshold").value);
-  $("threshold-value").textContent = threshold.toFixed(2);
-  state.sliding?.abort();
+$("threshold").addEventListener("input", () => {
+  $("threshold-value").textContent = Number($("threshold").value).toFixed(2);
+  if (!state.sliding) slide(); // one at a time; the last place of the slider is what is asked in the end
+});
+
+async function slide() {
   const sliding = (state.sliding = new AbortController());
+  for (let shown = null; shown !== $("threshold").value && !sliding.signal.aborted; ) {
+    shown = $("threshold").value;
+    await moveTo(Number(shown), sliding);
+  }
+  if (state.sliding === sliding) state.sliding = null;
+}
+
+/** Shows the masks at another threshold. */
+async function moveTo(threshold, sliding) {
   for (const card of state.cards) {
     if (!card.answer.id) continue;
     try {
@@ -337,7 +385,7 @@ $("threshold").addEventListener("input", async () => {
       return;
     }
   }
-});
+}
 
 // --- downloads ---------------------------------------------------------------------------------------------------
 
@@ -369,7 +417,7 @@ async function begin() {
     await showExamples();
   } catch (error) {
     if (error.status !== 401) return fail(told(error));
-    await askToken();
+    if (!(await askToken())) return fail("This server wants a token: letters, digits and signs. Load the page again to give one.");
     $("models").replaceChildren();
     return begin();
   }
