@@ -16,6 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 16, 28, 42
 ROW, LETTER = 26, 8.0  # of a bar chart; the mean width of a letter
 MOST_LETTERS = 24  # of a bar's name
 MOST_POINTS, MOST_DOTS, MOST_SMOOTHED = 400, 60, 1000
+SMALLEST = 1e-300  # that a logarithmic axis has
 PALETTE = 6
 DASHES = ("", "8 3", "2 3", "10 3 2 3", "5 5", "1 4")
 STYLE = """
@@ -214,7 +215,9 @@ class _Axis:
         self, low: float, high: float, start: float, end: float, log: bool = False, room: bool = False
     ) -> None:
         if not high > low:  # of a single value
-            low, high = (low / 2, high * 2) if log else (low - (abs(low) / 10 or 1), high + (abs(high) / 10 or 1))
+            low, high = (
+                (low / 2 or low, high * 2) if log else (low - (abs(low) / 10 or 1), high + (abs(high) / 10 or 1))
+            )
         self.log, self.start, self.end = log, start, end
         if room and not log:
             ticks = round_ticks(low, high)
@@ -243,7 +246,8 @@ class _Axis:
 
 def _drawable(points: Sequence[tuple[float, float]], log: bool) -> list[tuple[float, float]]:
     """Points without those that a logarithm does not know, and as few as can be told apart."""
-    kept = [(place, value if math.isfinite(value) and (value > 0 or not log) else math.nan) for place, value in points]
+    least = SMALLEST if log else -math.inf
+    kept = [(place, value if math.isfinite(value) and value >= least else math.nan) for place, value in points]
     if len(kept) <= MOST_POINTS:
         return kept
     size = math.ceil(2 * len(kept) / MOST_POINTS)

@@ -52,6 +52,23 @@ def shown(value: Any) -> str:
         return f"a deeply nested {type(value).__name__}"
 
 
+def printable(text: str) -> str:
+    """The text with what nobody sees, and no file of text may hold, as codes; spaces of all kinds as one space."""
+    seen = (c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)
+    return " ".join("".join(seen).split())
+
+
+def printable_json(value: Any) -> Any:
+    """What a file of JSON holds with every text of it printable: it may go to a terminal, or into another file."""
+    if isinstance(value, str):
+        return value if value.isprintable() else printable(value)
+    if isinstance(value, list):
+        return [printable_json(part) for part in value]
+    if isinstance(value, dict):
+        return {printable_json(name): printable_json(part) for name, part in value.items()}
+    return value
+
+
 def read_text(path: Path) -> str:
     """The content of a text file in UTF-8, with or without a byte-order mark.
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from test_history import LINES, made
 
 
@@ -68,3 +69,26 @@ def test_listing_needs_no_torch(tmp_path):
     call = "import sys; sys.argv = ['refseg', 'runs', sys.argv[1]]\nfrom refseg.cli.main import main\n"
     call += "try: main()\nexcept SystemExit as stop: assert not stop.code\nassert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", call, str(tmp_path)]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "losses", [[1e308, -1e308, 1.0], [5e-324, 5e-324], [0, 10**400], [-1.0, -2.0], [1e-310, 1e290]], ids=str
+)
+def test_numbers_at_the_ends_of_what_there_is_are_drawn_or_left_out(refseg, tmp_path, losses):
+    run = made(tmp_path / "run")
+    lines = [{"step": n + 1, "loss": loss, "gradient": loss, "val": {"mIoU": loss}} for n, loss in enumerate(losses)]
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    folder = run / "pictures" / "00000001"
+    folder.mkdir(parents=True)
+    (folder / "pictures.json").write_text('[{"file": "0.png", "iou": 1' + 400 * "0" + "}]")
+    code, _, err = refseg("report", run, "--out", tmp_path / "page.html")
+    assert code == 0 and "nan" not in (tmp_path / "page.html").read_text().lower().replace("nan</", "")
+
+
+def test_texts_of_a_run_cannot_write_on_the_terminal_or_spoil_a_page(refseg, tmp_path):
+    run = made(tmp_path / "run")
+    text = (run / "run.json").read_text().replace('"lgformer-shapes"', r'"\u001b[31mred\ud800"')
+    (run / "run.json").write_text(text)
+    code, out, err = refseg("runs", tmp_path)
+    assert code == 0 and "\x1b[31m" not in out + err and "red" in out
+    assert refseg("report", run, "--out", tmp_path / "page.html")[0] == 0

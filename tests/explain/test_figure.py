@@ -18,9 +18,10 @@ from PIL.PngImagePlugin import PngInfo
 from refseg.explain import Explanation, explain
 from refseg.explain.layout import page_of
 from refseg.explain.png import to_picture
-from refseg.explain.shapes import Box, Page, Picture, Text, drawable, fitted, printable, signed, width_of, wrapped
+from refseg.explain.shapes import Box, Page, Picture, Text, drawable, fitted, signed, width_of, wrapped
 from refseg.explain.stamp import question_of
 from refseg.explain.svg import to_svg
+from refseg.fields import printable
 from refseg.predictor import Predictor
 from tiny import tiny_model
 

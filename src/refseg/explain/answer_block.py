@@ -17,12 +17,12 @@ from refseg.explain.shapes import (
     Text,
     fitted,
     moved,
-    printable,
     signed,
     width_of,
     wrapped,
 )
 from refseg.explain.tiles import Frame
+from refseg.fields import printable
 
 if TYPE_CHECKING:
     from refseg.explain.explanation import Explanation

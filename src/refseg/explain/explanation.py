@@ -125,8 +125,8 @@ class Explanation:
     def svg(self) -> str:
         """The figure as an SVG document."""
         from refseg.explain.layout import page_of
-        from refseg.explain.shapes import printable
         from refseg.explain.svg import to_svg
+        from refseg.fields import printable
 
         return to_svg(page_of(self), f"{printable(self.prediction.expression)} ({printable(self.model)})")
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from refseg.explain.colours import STEPS, coloured
 from refseg.explain.panels import Maps, Panel, Table, range_of
-from refseg.explain.shapes import QUIET, Block, Box, Picture, Shape, Text, fitted, printable, width_of, wrapped
+from refseg.explain.shapes import QUIET, Block, Box, Picture, Shape, Text, fitted, width_of, wrapped
 from refseg.explain.tiles import Frame
+from refseg.fields import printable
 
 TITLE, SMALL = 7.5, 6.5  # sizes of fonts
 LINE = 9.5

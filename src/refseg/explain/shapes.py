@@ -151,12 +151,6 @@ def wrapped(text: str, size: float, room: float, most: int) -> list[str]:
     return [fitted(line, size, room) for line in lines]
 
 
-def printable(text: str) -> str:
-    """The text with what nobody sees, and no file of text may hold, as codes; spaces of all kinds as one space."""
-    seen = (c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)
-    return " ".join("".join(seen).split())
-
-
 def signed(value: float, digits: int, plus: bool = False) -> str:
     """A number with a real minus sign, and none in front of zero; a plus sign on request."""
     text = f"{value:{'+' if plus else ''}.{digits}f}"

@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from refseg.data.shapes import SETS
-from refseg.fields import shown
+from refseg.fields import printable_json, shown
 from refseg.weights.folders import ENCODERS
 
 RUN_FILE, LOG_FILE = "run.json", "log.jsonl"
@@ -19,6 +19,7 @@ INSIDE = {"best", "last", "checkpoints", "pictures", "tensorboard"}  # folders o
 MOST_CURVES = 40  # names of numbers in a log; a loss has few terms
 TOLD = 5  # problems of a log that are told one by one
 LARGEST = 2**28  # bytes of a log that are read
+LARGEST_NUMBER = 1e300
 _BESIDE = {"step", "seconds"}
 _OF_STEPS = 10**12
 
@@ -171,6 +172,7 @@ class _Log:
     def _line(self, where: str, line: str, unended: bool) -> None:
         try:
             entry = json.loads(line)
+            entry = printable_json(entry) if "\\" in line or not line.isprintable() else entry
         except (ValueError, RecursionError):
             self.problems.append(f"{where}: {'was cut off' if unended else 'is damaged'}, and left out")
             return
@@ -215,9 +217,10 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        return float(value)
+        found = float(value)
     except OverflowError:
         return math.inf
+    return found if abs(found) < LARGEST_NUMBER else math.copysign(math.inf, found)  # what no axis can hold
 
 
 def _record(value: Any) -> Mapping[str, Any]:
@@ -232,7 +235,7 @@ def _read_record(file: Path, problems: list[str]) -> Mapping[str, Any]:
         value = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
             raise ValueError("it is no object")
-        return value
+        return cast(dict[str, Any], printable_json(value))
     except (OSError, ValueError, RecursionError) as error:
         why = (error.strerror or error) if isinstance(error, OSError) else "it is damaged, or of something else"
         problems.append(f"{file.name}: cannot be read ({why})")

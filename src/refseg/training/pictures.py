@@ -17,6 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refseg.fields import printable_json
 from refseg.files import write_beside, write_text_beside
 from refseg.protocols import ORIGINAL
 
@@ -131,12 +132,14 @@ def read_pictures(out: Path, step: int) -> list[Picture]:
     """The pictures of an evaluation, those left out that are gone or damaged."""
     folder, found = folder_of(out, step), []
     try:
-        listed = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        listed = printable_json(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError):
         return []
     for about in listed[:SHOWN] if isinstance(listed, list) else ():
         name, iou = (about.get("file"), about.get("iou")) if isinstance(about, dict) else (None, None)
         if not isinstance(name, str) or not re.fullmatch(r"\d{1,3}\.png", name) or not isinstance(iou, int | float):
+            continue
+        if not 0 <= iou <= 1:
             continue
         png = _read_png(folder / name)
         if png is not None:

@@ -19,7 +19,7 @@ MAIN = "main"
 CARD = "README.md"
 _ALWAYS_THERE = {".gitattributes"}
 _SECRET = re.compile(r"hf_\w{4,}|(?i:bearer)\s+\S+")
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _BRANCH = re.compile(r"[A-Za-z0-9][\w./-]{0,199}")
 
 
