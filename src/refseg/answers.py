@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -212,6 +213,41 @@ class Answerer(ABC):
         return found
 
 
+class NetworkAnswerer(Answerer):
+    """A network of one input size behind a tokenizer, in torch or as an export."""
+
+    @abstractmethod
+    def cut(self, expressions: Sequence[str]) -> tuple[Sequence[int], int]:
+        """Numbers of the expressions that are longer than what is read, and how many tokens are read."""
+
+    @property
+    def together(self) -> bool:
+        """Images of any size have one size for a network."""
+        return True
+
+    def notes(self, expressions: Sequence[str]) -> list[str]:
+        """As `Answerer.notes`, with the expressions that are not read to their end."""
+        return [*super().notes(expressions), *self._cut_notes(expressions)]
+
+    def warn_of_cut(self, expressions: Sequence[Sequence[str]]) -> None:
+        """Warns whoever called `predict` of every expression that is not read to its end."""
+        for note in self._cut_notes([text for texts in expressions for text in texts]):
+            warnings.warn(note, stacklevel=4)
+
+    def _cut_notes(self, expressions: Sequence[str]) -> list[str]:
+        if not expressions:
+            return []
+        found = []
+        rows, limit = self.cut(expressions)
+        for row in rows:
+            start = expressions[row] if len(expressions[row]) <= 60 else expressions[row][:57] + "..."
+            found.append(f"expression {start!r} is longer than the {limit} tokens this model reads: cut")
+        return found
+
+    def check_protocol(self, protocol: Protocol) -> None:
+        """Every protocol can be made of log-odds at network size."""
+
+
 def make_prediction(
     text: str, logits: Tensor | np.ndarray, details: dict[str, Any] | None = None, image: np.ndarray | None = None
 ) -> Prediction:
@@ -244,18 +280,3 @@ def words_read(training: Mapping[str, Any], tokenizer: Tokenizer) -> Collection[
     """The words that a model has read, where they are those of its tokenizer: it learned from drawn shapes alone."""
     drawn = set(str(training.get("data", "")).split(" + ")) <= set(SETS)
     return tokenizer.vocabulary if drawn else None
-
-
-def cut_notes(expressions: Sequence[str], cut: Sequence[int], limit: int) -> list[str]:
-    """Which expressions a model does not read to their end, a sentence each.
-
-    Args:
-        expressions: All of them.
-        cut: Numbers of those that are longer than the model reads.
-        limit: How many tokens it reads.
-    """
-    found = []
-    for row in cut:
-        start = expressions[row] if len(expressions[row]) <= 60 else expressions[row][:57] + "..."
-        found.append(f"expression {start!r} is longer than the {limit} tokens this model reads: cut")
-    return found

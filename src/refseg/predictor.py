@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from refseg.answers import AT_ONCE, About, Answer, Answerer, answer_of, cut_notes, make_prediction, words_read
+from refseg.answers import AT_ONCE, About, Answer, Answerer, NetworkAnswerer, answer_of, make_prediction, words_read
 from refseg.device import pick_device
 from refseg.export import find_export, load_export
 from refseg.hub_models import Found, find_hub_model
@@ -25,7 +24,7 @@ if TYPE_CHECKING:  # torch is imported when a model needs it: an export does not
     from refseg.weights.store import Model
 
 
-class Predictor(Answerer):
+class Predictor(NetworkAnswerer):
     """Answers expressions about images with one model.
 
     Several expressions about one image are answered together, and the image is encoded once.
@@ -84,8 +83,7 @@ class Predictor(Answerer):
         self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
     ) -> list[list[Prediction]]:
         """As `Answerer.predict`; every image is encoded once."""
-        for cut in self._cut([text for texts in expressions for text in texts]):
-            warnings.warn(cut, stacklevel=3)
+        self.warn_of_cut(expressions)
         shown, logits = self.answer(images, expressions, details)
         found: list[list[Prediction]] = []
         number = 0
@@ -97,19 +95,10 @@ class Predictor(Answerer):
                 number += 1
         return found
 
-    @property
-    def together(self) -> bool:
-        """Images of any size have one size for a network."""
-        return True
-
-    def notes(self, expressions: Sequence[str]) -> list[str]:
-        """As `Answerer.notes`."""
-        return [*super().notes(expressions), *self._cut(expressions)]
-
-    def _cut(self, expressions: Sequence[str]) -> list[str]:
-        """Which expressions are not read to their end, a sentence each."""
+    def cut(self, expressions: Sequence[str]) -> tuple[Sequence[int], int]:
+        """As `NetworkAnswerer.cut`."""
         limit = self.model.input.max_tokens
-        return cut_notes(expressions, self.model.tokenizer(list(expressions), limit).cut if expressions else (), limit)
+        return self.model.tokenizer(list(expressions), limit).cut, limit
 
     def answer(
         self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
@@ -129,9 +118,6 @@ class Predictor(Answerer):
         shown, logits = self.network_logits(images, expressions, details)
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         return shown, [logits_to_image(x, size, self.model.input) for x, size in zip(logits, sizes, strict=True)]
-
-    def check_protocol(self, protocol: Protocol) -> None:
-        """Every protocol can be made of log-odds at network size."""
 
     def answers(
         self,

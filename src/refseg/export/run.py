@@ -5,7 +5,6 @@ B images, T expressions, L tokens, H and W own size, h and w size of the logits.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refseg.answers import AT_ONCE, About, Answer, Answerer, answer_of, cut_notes, make_prediction, words_read
+from refseg.answers import AT_ONCE, About, Answer, NetworkAnswerer, answer_of, make_prediction, words_read
 from refseg.data.inputs import array_to_image, image_to_array
 from refseg.encoders.tokenizer import Tokenizer
 from refseg.export.manifest import GRAPHS, Manifest, check_files, read_manifest
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-class OnnxPredictor(Answerer):
+class OnnxPredictor(NetworkAnswerer):
     """Answers expressions about images with an exported model; every image goes through `image.onnx` once.
 
     Args:
@@ -63,34 +62,21 @@ class OnnxPredictor(Answerer):
             manifest.name, manifest.sha256[GRAPHS[1]], manifest.own_identity, manifest.training, manifest.input, words
         )
 
-    @property
-    def together(self) -> bool:
-        """Images of any size have one size for a network."""
-        return True
-
-    def notes(self, expressions: Sequence[str]) -> list[str]:
-        """As `Answerer.notes`."""
-        return [*super().notes(expressions), *self._cut(expressions)]
-
-    def _cut(self, expressions: Sequence[str]) -> list[str]:
-        """Which expressions are not read to their end, a sentence each."""
+    def cut(self, expressions: Sequence[str]) -> tuple[Sequence[int], int]:
+        """As `NetworkAnswerer.cut`."""
         limit = self.manifest.input.max_tokens
-        return cut_notes(expressions, self.tokenizer.arrays(list(expressions), limit)[2] if expressions else (), limit)
+        return self.tokenizer.arrays(list(expressions), limit)[2], limit
 
     def predict(
         self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
     ) -> list[list[Prediction]]:
         """As `Answerer.predict`; the graphs give log-odds alone, so that `details` are empty."""
-        for cut in self._cut([text for texts in expressions for text in texts]):
-            warnings.warn(cut, stacklevel=3)
+        self.warn_of_cut(expressions)
         found = []
         for image, texts, maps in zip(images, expressions, self.network_logits(images, expressions), strict=True):
             own = array_to_image(maps, (image.shape[0], image.shape[1]), self.manifest.input)
             found.append([make_prediction(text, each, None, image) for text, each in zip(texts, own, strict=True)])
         return found
-
-    def check_protocol(self, protocol: Protocol) -> None:
-        """Every protocol can be made of log-odds at network size."""
 
     def answers(
         self,
