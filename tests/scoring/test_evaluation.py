@@ -247,7 +247,9 @@ def test_large_images_are_answered_expression_by_expression(monkeypatch):
     sizes = []
     plain = logits_to_masks
     monkeypatch.setattr("refseg.answers.FLOATS", 40 * 50 * 2)
-    monkeypatch.setattr("refseg.answers.logits_to_masks", lambda x, *rest: sizes.append(len(x)) or plain(x, *rest))
+    monkeypatch.setattr(
+        "refseg.data.transforms.logits_to_masks", lambda x, *rest: sizes.append(len(x)) or plain(x, *rest)
+    )
     parts = answer_of(logits, (40, 50), config, ORIGINAL)
     assert sizes == [2, 2, 2, 1]
     assert np.array_equal(parts.masks, whole.masks) and parts.scores == pytest.approx(whole.scores)
