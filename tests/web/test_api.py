@@ -76,6 +76,8 @@ def test_another_threshold_asks_no_model():
     stub = Stub()
     with stubbed(stub) as served:
         first = served.json("POST", "/v1/segment", asking(["left"]))[1]
+        for wrong in ("nan", "1", "x", "1e999", "9" * 4000):
+            assert served.json("GET", f"/v1/answers/{first['id']}?threshold={wrong}")[0] == 400
         status, second = served.json("GET", f"/v1/answers/{first['id']}?threshold=0.9")
         again = served.json("POST", "/v1/segment", asking(["left"], threshold=0.9))[1]
     assert status == 200 and second["answers"] == again["answers"] != first["answers"]
@@ -103,6 +105,14 @@ def test_models_health_description_and_page_are_there():
     assert set(described["paths"]["/v1/segment"]["post"]["requestBody"]["content"]) == {
         "application/json", "multipart/form-data",
     }  # fmt: skip
+    answered = {path: set(way["responses"]) for path, found in described["paths"].items() for way in found.values()}
+    assert answered["/v1/answers/{name}"] == {"200", "400", "401", "403", "404"}
+    assert {"408", "413", "415", "429", "503", "504"} < answered["/v1/segment"] and "422" not in str(answered)
+    assert set(described["paths"]["/v1/explain"]["post"]["responses"]["200"]["content"]) == {
+        "image/png",
+        "image/svg+xml",
+    }
+    assert described["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
     assert status == 200 and b"<title>refseg" in page and "default-src 'none'" in headers["content-security-policy"]
     assert len(drawn) == 6 and all(status == 200 and content[1:4] == b"PNG" for status, _, content in drawn)
 

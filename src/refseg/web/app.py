@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -20,13 +21,13 @@ from starlette.staticfiles import StaticFiles
 
 from refseg import __version__
 from refseg.prediction import Prediction
-from refseg.web.asking import Ask, Refusal, read_ask, threshold_of
+from refseg.web.asking import Ask, Refusal, number_of, read_ask, threshold_of
 from refseg.web.examples import SCENES, example_expressions, example_picture
 from refseg.web.guard import Guard
 from refseg.web.kept import Kept
 from refseg.web.limits import Limits
 from refseg.web.metrics import Metrics
-from refseg.web.schema import FIGURE, REFUSALS, REQUEST, Answers, Examples, Models
+from refseg.web.schema import ASKED, FIGURE, NAME, REQUEST, THRESHOLD, Answers, Examples, Models, refusals
 from refseg.web.shelf import Shelf
 from refseg.web.worker import Answered, Drawn, Event, Job, Outcome, Told, Worker, told
 
@@ -70,7 +71,12 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _gone)
 
-    @app.post("/v1/segment", responses={200: {"model": Answers}, **REFUSALS}, openapi_extra={"requestBody": REQUEST})
+    wanted = [Security(HTTPBearer(auto_error=False, description="The token that the server was started with."))]
+
+    @app.post(
+        "/v1/segment", responses={200: {"model": Answers, "content": {LINES: {}}}, **refusals(*ASKED)},
+        openapi_extra={"requestBody": REQUEST}, dependencies=wanted,
+    )  # fmt: skip
     async def segment(request: Request) -> Response:
         """Segments what expressions refer to in an image.
 
@@ -88,7 +94,10 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
         event = await _outcome(request, job, events, limits)
         return await run_in_threadpool(_response, event, job.ask, kept, metrics)
 
-    @app.post("/v1/explain", responses={200: FIGURE, **REFUSALS}, openapi_extra={"requestBody": REQUEST})
+    @app.post(
+        "/v1/explain", responses={200: FIGURE, **refusals(*ASKED)}, openapi_extra={"requestBody": REQUEST},
+        dependencies=wanted, response_class=Response,
+    )  # fmt: skip
     async def explain(request: Request) -> Response:
         """A figure of why a mask came out, for one expression: what every word changes, attention, masks by layer.
 
@@ -107,15 +116,19 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
         event = await _outcome(request, job, events, limits)
         return _response(event, ask, kept, metrics)
 
-    @app.get("/v1/answers/{name}", responses={200: {"model": Answers}, **REFUSALS})
-    async def answers(name: str, threshold: float = 0.5) -> Response:
+    @app.get(
+        "/v1/answers/{name}", responses={200: {"model": Answers}, **refusals(400, 401, 403, 404)}, dependencies=wanted,
+        openapi_extra={"parameters": [NAME, THRESHOLD]},
+    )  # fmt: skip
+    async def answers(request: Request) -> Response:
         """The same answers with masks where the probability is above another threshold; no model is asked."""
+        name = request.path_params["name"]
         entry = kept.find(name)
         if entry is None:
             raise Refusal(404, f"answer: not kept any more, after {limits.kept_seconds:g} seconds or for others; the "
                                "image can be sent again")  # fmt: skip
         try:
-            at = threshold_of(threshold)
+            at = threshold_of(number_of(request.query_params.get("threshold", "0.5")))
         except ValueError as error:
             raise Refusal(400, str(error)) from error
         async with sliding:  # they share their threads with all else
@@ -123,12 +136,12 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
             body = await run_in_threadpool(_described, name, entry.model, at, found, (), 0.0)
         return JSONResponse(body)
 
-    @app.get("/v1/models", response_model=Models, responses={401: REFUSALS[401]})
+    @app.get("/v1/models", response_model=Models, responses=refusals(401, 403), dependencies=wanted)
     async def models() -> Any:
         """The models that are served."""
         return {"models": shelf.listed()}
 
-    @app.get("/v1/examples", response_model=Examples, responses={401: REFUSALS[401]})
+    @app.get("/v1/examples", response_model=Examples, responses=refusals(401, 403), dependencies=wanted)
     async def examples() -> Any:
         """Drawn scenes to begin with."""
         found = [
@@ -149,7 +162,7 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
         """Whether the server answers."""
         return {"status": "ok", "version": __version__}
 
-    @app.get("/metrics", response_class=PlainTextResponse, responses={401: REFUSALS[401]})
+    @app.get("/metrics", response_class=PlainTextResponse, responses=refusals(401), dependencies=wanted)
     def numbers() -> Response:
         """Requests, passes, queue and memory in Prometheus' text format."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -120,11 +120,12 @@ async def _from_form(request: Request, limits: Limits) -> dict[str, Any]:
             elif name in fields:
                 raise ValueError(f"{shown(name)}: given twice")
             else:
-                fields[name] = _number(value) if name == "threshold" else value
+                fields[name] = number_of(value) if name == "threshold" else value
         return fields
 
 
-def _number(text: str) -> Any:
+def number_of(text: str) -> Any:
+    """A text as a number where it is one; else as it stands, for a message."""
     try:
         return float(text)
     except ValueError:

@@ -28,7 +28,7 @@ class OneAnswer(BaseModel):
 class Answers(BaseModel):
     """The answers to a request, in the order of its expressions."""
 
-    id: str | None = Field(description="For `GET /v1/answers/{id}?threshold=`; null where log-odds are not kept.")
+    id: str | None = Field(description="For `GET /v1/answers/{name}?threshold=`; null where log-odds are not kept.")
     model: str
     size: list[int] = Field(description="[height, width] of the image, turned as its EXIF orientation says.")
     threshold: float = Field(description="Probability above which a pixel is in a mask.")
@@ -85,14 +85,21 @@ REQUEST: dict[str, Any] = {
         "application/json": {
             "schema": {
                 "type": "object",
-                "required": ["image", "expressions"],
-                "properties": {"image": {"type": "string", "contentEncoding": "base64"}, **_FIELDS},
+                "required": ["image"],
+                "oneOf": [{"required": ["expressions"]}, {"required": ["expression"]}],
+                "additionalProperties": False,
+                "properties": {
+                    "image": {"type": "string", "contentEncoding": "base64"},
+                    "expression": {"type": "string", "description": "The same as a list of one."},
+                    **_FIELDS,
+                },
             }
         },
         "multipart/form-data": {
             "schema": {
                 "type": "object",
                 "required": ["image", "expression"],
+                "additionalProperties": False,
                 "properties": {
                     "image": {"type": "string", "format": "binary"},
                     "expression": _FIELDS["expressions"],
@@ -103,22 +110,30 @@ REQUEST: dict[str, Any] = {
         },
     },
 }
+NAME: dict[str, Any] = {
+    "name": "name", "in": "path", "required": True, "schema": {"type": "string"}, "description": "`id` of the answers.",
+}  # fmt: skip
+THRESHOLD: dict[str, Any] = {"name": "threshold", "in": "query", "schema": _FIELDS["threshold"]}
 FIGURE: dict[str, Any] = {
     "description": "The figure.",
     "content": {"image/png": {}, "image/svg+xml": {}},
 }
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Error, "description": why}
-    for status, why in {
-        400: "The request is wrong: the message names what, and what is accepted.",
-        403: "A page of another server made a browser ask.",
-        401: "A token is wanted: `Authorization: Bearer TOKEN`.",
-        404: "The answer is not kept any more.",
-        408: "The body did not arrive in time.",
-        413: "The body, the image or the number of expressions is over a limit.",
-        415: "The body is neither JSON nor a form.",
-        429: "Too many requests wait already.",
-        503: "The server is stopping, or a model cannot be loaded.",
-        504: "It took longer than the limit.",
-    }.items()
+WHY = {
+    400: "The request is wrong: the message names what, and what is accepted.",
+    401: "A token is wanted: `Authorization: Bearer TOKEN`.",
+    403: "A page of another server made a browser ask.",
+    404: "The answer is not kept any more.",
+    408: "The body did not arrive in time.",
+    413: "The body, the image or the number of expressions is over a limit.",
+    415: "The body is neither JSON nor a form.",
+    429: "Too many requests wait already.",
+    500: "The model failed.",
+    503: "The server is stopping, a model cannot be loaded, or there is not enough memory.",
+    504: "It took longer than the limit.",
 }
+ASKED = (400, 401, 403, 408, 413, 415, 429, 500, 503, 504)  # what asking a model may come to
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route answers beside its answer."""
+    return {status: {"model": Error, "description": WHY[status]} for status in statuses}
