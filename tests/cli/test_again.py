@@ -113,6 +113,7 @@ def test_a_models_odd_training_is_said_before_the_evaluation(refseg, model, tmp_
     assert code == 2 and "config.json: training" in complaint
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_any_folder_with_the_same_data_only(refseg, own, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = ("train", "lgformer-shapes", "--data", "own", "--steps", 2, "--save-every", 1, "--out", "run", *SMALL)
@@ -136,6 +137,7 @@ def test_a_run_goes_on_from_any_folder_with_the_same_data_only(refseg, own, tmp_
         )
 
 
+@pytest.mark.slow
 def test_a_run_from_weights_in_a_folder_goes_on_from_any_folder(refseg, model, own, tmp_path, monkeypatch):
     """And a folder that is called like a named set or a packaged model is not taken for it."""
     monkeypatch.chdir(tmp_path)
@@ -155,6 +157,7 @@ def test_a_run_from_weights_in_a_folder_goes_on_from_any_folder(refseg, model, o
             assert code == 0 and "nothing is left to do" in complaint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"save_every": 0}, {"workers": "x"}, {"workers": -1}, {"seed": None}, {"ema": "x"},
                                     {"data": [5]}, {"data": "refshapes"}])  # fmt: skip
 def test_a_damaged_run_file_is_named(refseg, tmp_path, change):
@@ -195,6 +198,7 @@ def test_images_of_a_set_that_draws_its_own_are_refused_and_those_of_a_list_are_
     assert json.loads(said)["expressions"] == len(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_ends_with_one_line_when_a_worker_fails(own, tmp_path, workers):
     """In a process of its own, which has to end: workers that ignored the request to do so kept it alive for ever."""

@@ -48,6 +48,7 @@ class _Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_being_told_again(tmp_path, monkeypatch):
     monkeypatch.setattr("refseg.training.config.get_preset", lambda name: run_in(tmp_path).preset)
     whole = train(replace(run_in(tmp_path / "whole"), save_every=1))

@@ -152,6 +152,7 @@ def test_what_is_not_finite_stops_the_run_names_the_expressions_and_leaves_the_m
     assert torch.equal(weights(train(run, resume=True)), expected)
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_what_is_scored_and_saved(run):
     """The average is known: of the weights after each step, with the first as its start, slower and slower."""
     seen = []
@@ -173,6 +174,7 @@ def test_averaged_weights_are_what_is_scored_and_saved(run):
     assert torch.equal(weights(train(plain)), seen[-1])  # the average changes nothing in the training itself
 
 
+@pytest.mark.slow
 def test_averaged_weights_go_on_after_a_stop(run):
     averaged = replace(run, ema=0.9)
     expected = weights(train(replace(averaged, out=run.out.with_name("whole"))))
@@ -255,6 +257,7 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_stays(run):
     assert torch.equal(weights(train(replace(run, eval_every=99), resume=True)), expected)
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_before_an_evaluation_makes_up_for_it(run):
     """The checkpoint is written first; the log, the best weights and the rest become those of a whole run."""
     train(replace(run, out=run.out.with_name("whole")))
@@ -271,6 +274,7 @@ def test_a_run_that_stops_before_an_evaluation_makes_up_for_it(run):
     assert load_model(str(run.out / "best")).sha256 == load_model(str(run.out.with_name("whole") / "best")).sha256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_request_to_end_is_kept_until_the_step_is_whole(run, number):
     """A cluster may ask twice; only a person's second Ctrl-C stops at once."""

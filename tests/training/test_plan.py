@@ -95,6 +95,7 @@ def test_activations_are_those_of_a_real_forward_pass(name, again):
     assert found.weights >= weights and found.gradients <= weights and found.optimiser == 2 * found.gradients
 
 
+@pytest.mark.slow
 def test_pixels_that_only_values_could_choose_count_as_all():
     expected = really_kept(tiny_network("alignformer").train(), 3) - really_kept(tiny_network("alignformer"), 2)
     assert expected < step_memory(tiny("alignformer")).activations_per_image < 1.3 * expected

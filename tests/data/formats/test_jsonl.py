@@ -245,6 +245,7 @@ def test_random_csv_is_read_or_a_value_error(tmp_path, data):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the published sentences are not there")
 def test_every_sentence_of_refcoco_is_read_and_tokenised(tmp_path):
     rows = []

@@ -40,6 +40,7 @@ def every(count: int) -> Iterator[tuple[str, str, Scene, Question]]:
                 yield name, split, scene, question
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_mix_of_kinds_is_the_documented_one(name: str) -> None:
     kinds = Counter(question.kind for _, question in questions(name, "val", 1000))
