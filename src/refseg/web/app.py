@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Security
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
@@ -24,7 +23,7 @@ from refseg.prediction import Prediction
 from refseg.web.asking import Ask, Refusal, number_of, read_ask, threshold_of
 from refseg.web.examples import SCENES, example_expressions, example_picture
 from refseg.web.guard import Guard
-from refseg.web.kept import Kept
+from refseg.web.kept import Entry, Kept
 from refseg.web.limits import Limits
 from refseg.web.metrics import Metrics
 from refseg.web.schema import ASKED, FIGURE, NAME, REQUEST, THRESHOLD, Answers, Examples, Models, refusals
@@ -68,7 +67,6 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
     app.add_middleware(Guard, hosts=hosts, limits=limits, token=token, metrics=metrics)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_found)
-    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _gone)
 
     wanted = [Security(HTTPBearer(auto_error=False, description="The token that the server was started with."))]
@@ -132,9 +130,7 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
         except ValueError as error:
             raise Refusal(400, str(error)) from error
         async with sliding:  # they share their threads with all else
-            found = await run_in_threadpool(lambda: [prediction.at(at) for prediction in entry.predictions])
-            body = await run_in_threadpool(_described, name, entry.model, at, found, (), 0.0)
-        return JSONResponse(body)
+            return await run_in_threadpool(_at_threshold, name, entry, at)
 
     @app.get("/v1/models", response_model=Models, responses=refusals(401, 403), dependencies=wanted)
     async def models() -> Any:
@@ -257,6 +253,11 @@ def _response(outcome: Outcome, ask: Ask, kept: Kept, metrics: Metrics) -> Respo
     return JSONResponse({"error": outcome.message}, outcome.status)
 
 
+def _at_threshold(name: str, entry: Entry, threshold: float) -> Response:
+    found = [prediction.at(threshold) for prediction in entry.predictions]
+    return JSONResponse(_described(name, entry.model, threshold, found, (), 0.0))
+
+
 def _answered(event: Answered, ask: Ask, kept: Kept, metrics: Metrics) -> dict[str, Any]:
     name = kept.keep(ask.model, list(event.predictions)) if event.kept else None
     metrics.kept.set(kept.bytes)
@@ -293,12 +294,6 @@ async def _not_found(request: Request, error: Any) -> Response:
     said = {404: "there is nothing here", 405: f"{request.method} is not accepted here"}
     message = said.get(error.status_code, str(error.detail))
     return JSONResponse({"error": message}, error.status_code, getattr(error, "headers", None))
-
-
-async def _invalid(_request: Request, error: Any) -> Response:
-    """What FastAPI says of a parameter, without repeating it: it may be anything."""
-    first = error.errors()[0]
-    return JSONResponse({"error": f"{'.'.join(map(str, first['loc'][-1:]))}: {first['msg']}"}, 400)
 
 
 async def _gone(_request: Request, _error: Any) -> Response:

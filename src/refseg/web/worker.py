@@ -236,27 +236,33 @@ class Worker:
     def _read(self, jobs: list[Job], first: int = 0) -> None:
         """Decodes the images from number `first` on; a job whose image cannot be read is told so, and leaves."""
         for job in jobs[first:]:
-            try:
-                with warnings.catch_warnings(record=True) as caught:
-                    warnings.simplefilter("always")
-                    with opened(job.ask.image, "image") as picture:
-                        width, height = picture.size
-                    if width * height > self._limits.pixels:
-                        raise Refusal(413, f"image of {width}x{height} pixels: {self._most_pixels}")
-                    job.pixels = read_image(job.ask.image)
-                job.notes += [str(warning.message) for warning in caught]
-            except (Refusal, ValueError) as error:
+            with self._telling([job]):  # whatever is wrong with one image is no fault of the others
+                self._decode(job)
+            if job.pixels is None:
                 jobs.remove(job)
-                if isinstance(error, Refusal):
-                    job.tell(error)
-                elif "too many pixels" in str(error):  # so many that its header alone is refused
-                    job.tell(Refusal(413, f"image of too many pixels: {self._most_pixels}"))
-                else:
-                    job.tell(Refusal(400, first_line(error)))
 
-    @property
-    def _most_pixels(self) -> str:
-        return f"at most {self._limits.pixels} are accepted"
+    def _decode(self, job: Job) -> None:
+        """Reads the image of a job.
+
+        Raises:
+            Refusal: It has more pixels than are accepted.
+            ValueError: It is none.
+        """
+        most = f"at most {self._limits.pixels} are accepted"
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                with opened(job.ask.image, "image") as picture:
+                    width, height = picture.size
+            except ValueError as error:
+                if "too many pixels" in str(error):  # so many that its header alone is refused
+                    raise Refusal(413, f"image of too many pixels: {most}") from error
+                raise
+            if width * height > self._limits.pixels:
+                raise Refusal(413, f"image of {width}x{height} pixels: {most}")
+            pixels = read_image(job.ask.image)
+        job.notes += [str(warning.message) for warning in caught]
+        job.pixels = pixels
 
     def _join(self, jobs: list[Job], name: str) -> None:
         """Takes waiting jobs about the same model along, as many as fit in a pass with the first."""
