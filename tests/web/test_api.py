@@ -374,6 +374,35 @@ def test_one_bad_request_does_not_harm_those_beside_it():
     assert not any("secret" in answer["error"] for _, answer in bad)
 
 
+def test_an_image_that_takes_all_memory_harms_none_that_waits_beside_it(monkeypatch):
+    from refseg.web import worker
+
+    honest = worker.read_image
+
+    def hungry(content):
+        if content == picture(48, 60):
+            raise MemoryError
+        return honest(content)
+
+    monkeypatch.setattr(worker, "read_image", hungry)
+    stub, bad = Stub(), []
+    stub.free.clear()
+    with stubbed(stub) as served:
+        first, _ = in_background(served, 1)
+        assert stub.began.wait(30)
+        threads, found = in_background(served, 1, begin=5)
+        until(lambda: number_of(served, "refseg_waiting") == 1)
+        body = asking(["2"], image=picture(48, 60))
+        threads.append(threading.Thread(target=lambda: bad.append(served.json("POST", "/v1/segment", body))))
+        threads[-1].start()
+        until(lambda: number_of(served, "refseg_waiting") == 2)
+        stub.free.set()
+        for thread in (*first, *threads):
+            thread.join(30)
+    assert bad[0][0] == 503 and "memory" in bad[0][1]["error"]
+    assert found[0][0] == 200 and found[0][1]["answers"][0]["area"] == 200
+
+
 def test_a_full_queue_says_so_and_empties_again():
     stub = Stub(together=False)
     stub.free.clear()
