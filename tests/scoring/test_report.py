@@ -6,7 +6,6 @@ import json
 import re
 from dataclasses import replace
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from refseg.scoring.report_page import make_page
 from refseg.scoring.runs import evaluation_report, predictions_report
 from refseg.types import Expression, Reference, Sample
 from tiny import tiny_model
+from webpage import Reader
 
 EVIL = "<script>alert('x')</script> & \"q\""
 
@@ -191,38 +191,12 @@ def test_a_folder_holds_predictions_report_and_page(folder):
     assert predictions_report(out / "scores", DATA, ORIGIN, LAVT)["protocol"] == "lavt"
 
 
-class Reader(HTMLParser):
-    """Collects what a browser would load or run, and checks that tags are closed."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.addresses, self.tags, self.text, self.pictures = [], [], set(), [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        values = dict(attrs)
-        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
-        assert not [name for name in values if name.startswith("on")]
-        if tag == "img":
-            assert values["alt"]
-            self.pictures.append(values["src"])
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
 def test_the_page_is_one_file_without_scripts_and_escapes_every_text(tmp_path):
     origin = Origin(EVIL, EVIL, EVIL, "true", None, "model", {EVIL: EVIL}, EVIL, 0)
     report = evaluation_report(Predictor(tiny_model(), "cpu"), Evil(), origin, ORIGINAL, tmp_path)
     assert not report["baselines"]
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    reader = Reader()
-    reader.feed(text)
+    reader = Reader(text)
     assert not reader.open and "script" not in reader.tags and "<script" not in text
     assert "http" not in re.sub(r"http-equiv", "", text) and "url(" not in text and "@import" not in text
     assert reader.addresses == reader.pictures and all(a.startswith("data:image/jpeg;base64,") for a in reader.pictures)
