@@ -42,6 +42,7 @@ class About:
         input: What its network sees; None where answers are made at the image's own size alone.
         words: The words it has read; None where it reads any.
         log_odds: Whether its answers have log-odds, and so other thresholds than 0.5.
+        precision: In which its large products are made: "fp32", "bf16" or "int8".
     """
 
     name: str
@@ -51,6 +52,7 @@ class About:
     input: InputConfig | None
     words: Collection[str] | None
     log_odds: bool = True
+    precision: str = "fp32"
 
     def unread(self, expressions: Sequence[str]) -> str:
         """Which words of expressions a model that learned from drawn shapes alone has never read; empty if none."""

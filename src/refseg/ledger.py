@@ -17,7 +17,7 @@ from typing import Any
 from refseg.files import hash_of, writing
 
 FILE = "segments.jsonl"
-MADE = ("model", "content", "threshold", "files", "begun")  # what a line says beside the answer itself
+MADE = ("model", "content", "threshold", "precision", "files", "begun")  # what a line says beside the answer itself
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,18 @@ class Ledger:
 
     Args:
         out: The folder.
-        model: Identity of the model that answers.
+        model: Identity of the model that answers, its precision among it.
+        precision: In which it answers, for whoever reads the file.
         threshold: Probability above which a pixel is in a mask.
         overlays: Whether pictures are written beside the masks.
         overwrite: Whether other files are replaced.
     """
 
-    def __init__(self, out: Path, model: str, threshold: float, overlays: bool, overwrite: bool = False) -> None:
-        self.out, self.model, self.threshold, self.overlays = out, model, threshold, overlays
+    def __init__(
+        self, out: Path, model: str, precision: str, threshold: float, overlays: bool, overwrite: bool = False
+    ) -> None:
+        self.out, self.model, self.precision = out, model, precision
+        self.threshold, self.overlays = threshold, overlays
         self.overwrite = overwrite
         self._lines = _read(out / FILE)  # by the name of the mask
         self._taken: set[str] = set()  # names of masks of this run, as a file system that ignores case sees them
@@ -106,7 +110,8 @@ class Ledger:
         self._write({**self._made(key), "files": [hash_of(file) for file in _written(answer)], **answer})
 
     def _made(self, key: Key) -> dict[str, Any]:
-        return {"model": self.model, "content": key.content, "threshold": self.threshold}
+        made = {"model": self.model, "precision": self.precision}
+        return {**made, "content": key.content, "threshold": self.threshold}
 
     def _write(self, entry: dict[str, Any]) -> None:
         with writing(self.out / FILE), (self.out / FILE).open("a", encoding="utf-8") as file:

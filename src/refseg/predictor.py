@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -30,32 +31,47 @@ class Predictor(NetworkAnswerer):
     Several expressions about one image are answered together, and the image is encoded once.
     """
 
-    def __init__(self, model: Model, device: str | torch.device | None = None) -> None:
-        """Takes a loaded model; `device` is CUDA where there is one, unless given.
+    def __init__(self, model: Model, device: str | torch.device | None = None, precision: str = "auto") -> None:
+        """Takes a loaded model.
+
+        Args:
+            model: Who answers; its network goes to the device.
+            device: CUDA where there is one by default.
+            precision: "fp32", "bf16", "int8", or "auto" for `refseg.fast.choice.choose_precision`'s choice.
 
         Raises:
-            ValueError: There is no such device.
+            ValueError: There is no such device, or it does not compute in that precision.
         """
+        from refseg.fast.choice import choose_precision
+        from refseg.fast.prepare import prepared
+
         self.model = model
         self.device = pick_device(device)
-        self.network = model.network.to(self.device).eval()
+        network = model.network.to(self.device).eval()
+        self.precision = choose_precision(precision, network, self.device)
+        self.network = prepared(network, self.precision.name) if self.device.type == "cpu" else network
 
     def __repr__(self) -> str:
         """One line: which model, and where it computes."""
         height, width = self.model.input.size
         about = f"method={self.model.method!r}, input={height}x{width}, device={str(self.device)!r}"
+        about += f", precision={self.precision.name!r}"
         return f"Predictor({self.model.name!r}, {about})"
 
     @property
     def about(self) -> About:
         """What is said of the model beside its answers."""
         model = self.model
-        words = words_read(model.training, model.tokenizer)
-        return About(model.name, model.sha256, model.identity, model.training, model.input, words)
+        words, precision = words_read(model.training, model.tokenizer), self.precision.name
+        identity = model.identity if precision == "fp32" or not model.identity else f"{model.identity}:{precision}"
+        return About(model.name, model.sha256, identity, model.training, model.input, words, precision=precision)
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path | Found = DEFAULT_MODEL, device: str | torch.device | None = None
+        cls,
+        name: str | Path | Found = DEFAULT_MODEL,
+        device: str | torch.device | None = None,
+        precision: str = "auto",
     ) -> Answerer:
         """Loads a packaged model, a model folder, or one from the Hugging Face hub, and returns what answers with it.
 
@@ -63,21 +79,25 @@ class Predictor(NetworkAnswerer):
             name: A packaged name, the folder of a model, run or export, `user/name` on the hub, or one of
                 `refseg.hub_models.CATALOGUE`, as `florence-2-base`; or what `find_hub_model` found of one.
             device: CUDA where there is one by default.
+            precision: As for `Predictor`; an export has its own, and hub models but CLIPSeg answer in fp32.
 
         Returns:
             A `Predictor`, or what fits a model of another kind.
 
         Raises:
-            ValueError: There is no such model, or it is damaged.
+            ValueError: There is no such model, or it is damaged, or does not compute in that precision.
         """
+        from refseg.fast.choice import check_precision
+
+        check_precision(precision)
         if not isinstance(name, Found) and (exported := find_export(name)) is not None:
-            return load_export(exported, device)
+            return with_own_precision(load_export(exported, device), precision)
         found = name if isinstance(name, Found) else find_hub_model(name)
         from refseg.hub_models.load import load_hub_model
         from refseg.weights.store import Model, load_model
 
         model = load_model(cast(str, name)) if found is None else load_hub_model(found, pick_device(device))
-        return cls(model, device) if isinstance(model, Model) else model
+        return cls(model, device, precision) if isinstance(model, Model) else with_own_precision(model, precision)
 
     def predict(
         self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
@@ -149,7 +169,8 @@ class Predictor(NetworkAnswerer):
             raise ValueError(f"{at_once} expressions at once: 1 or more is accepted")
         import torch
 
-        with torch.inference_mode():
+        half = self.device.type == "cuda" and self.precision.name == "bf16"
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16) if half else nullcontext():
             return self._network_logits(images, expressions, details, at_once)
 
     def _network_logits(
@@ -173,3 +194,15 @@ class Predictor(NetworkAnswerer):
             shown.append(output.details)
         every = {name: torch.cat([some[name] for some in shown]) for name in shown[0]}
         return every, list(torch.cat(logits).split([len(texts) for texts in expressions]))
+
+
+def with_own_precision(answerer: Answerer, precision: str) -> Answerer:
+    """A model that answers in one precision, if that is what is asked for.
+
+    Raises:
+        ValueError: Another one is.
+    """
+    own = answerer.about.precision
+    if precision not in ("auto", own):
+        raise ValueError(f"precision {precision!r}: {answerer.about.name} answers in {own}; auto or {own} is accepted")
+    return answerer

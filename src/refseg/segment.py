@@ -195,7 +195,8 @@ def segment_list(
     if not predictor.about.log_odds and how.threshold != 0.5:
         raise ValueError(f"threshold {how.threshold:g}: {predictor.about.name} gives masks without log-odds; 0.5 is "
                          "accepted")  # fmt: skip
-    ledger = Ledger(out, predictor.about.identity, how.threshold, how.overlays, overwrite)
+    about = predictor.about
+    ledger = Ledger(out, about.identity, about.precision, how.threshold, how.overlays, overwrite)
     for task in tasks:
         if task.problem:
             yield Done([], task.problem)

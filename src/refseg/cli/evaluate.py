@@ -19,6 +19,7 @@ from refseg.cli.options import (
     OrientationOption,
     OverlapOption,
     OverwriteOption,
+    PrecisionOption,
     SkipBadOption,
     find_any_model,
     load_predictor,
@@ -66,6 +67,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the 95 % intervals.")] = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
+    precision: PrecisionOption = "fp32",
     device: DeviceOption = None,
 ) -> None:
     """Score MODEL on a split: oIoU, mIoU and P@X under a protocol, with intervals and by groups of expressions."""
@@ -113,7 +115,7 @@ def evaluate(
             report = predictions_report(predictions, samples, origin, chosen, out, bar.advance, overwrite)
     else:
         assert model is not None
-        predictor = load_predictor(found, device)
+        predictor = load_predictor(found, device, precision)
         known = predictor.about.training
         origin = Origin(model, data, split, words, limit, "model", known, command, seed, reading.told, left)
         asked: Any = words

@@ -13,6 +13,10 @@ ModelOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps; CUDA where there is one by default.")]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(help="fp32, bf16, int8, or auto: int8 for large networks on a CPU that multiplies bytes fast."),
+]
 DATA_HELP = (
     "refshapes, refshapes+ or refshapesg; a folder or file in REFER, COCO, JSONL or CSV layout; or refcoco, refcoco+, "
     "refcocog-umd, refcocog-google, refclef-unc, refclef-berkeley, grefcoco below the folder REFSEG_DATA."
@@ -84,15 +88,18 @@ def find_any_model(model: str) -> Any:
     return model if found is None else found
 
 
-def load_predictor(found: Any, device: str | None) -> Any:
-    """The predictor of what `find_any_model` found.
+def load_predictor(found: Any, device: str | None, precision: str = "fp32") -> Any:
+    """The predictor of what `find_any_model` found; says in which precision it answers where that was chosen for it.
 
     Raises:
-        ValueError: There is no such device, or the model is damaged.
+        ValueError: There is no such device, the model is damaged, or it does not compute in that precision.
     """
     from refseg.predictor import Predictor
 
-    return Predictor.from_pretrained(found, device)
+    predictor = Predictor.from_pretrained(found, device, precision)
+    if isinstance(predictor, Predictor) and precision == "auto" and predictor.precision.name != "fp32":
+        complain(f"precision {predictor.precision}; --precision fp32 is slower and exact")
+    return predictor
 
 
 def complain(message: str) -> None:

@@ -7,12 +7,21 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refseg.cli.options import DeviceOption, JsonOption, ModelOption, complain, find_any_model, load_predictor
+from refseg.cli.options import (
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    PrecisionOption,
+    complain,
+    find_any_model,
+    load_predictor,
+)
 
 if TYPE_CHECKING:
     from refseg.answers import About
@@ -40,6 +49,7 @@ def segment(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that are not of the same image, expression and model.")
     ] = False,
+    precision: PrecisionOption = "auto",
     device: DeviceOption = None,
 ) -> None:
     """Segment what each EXPRESSION refers to in IMAGE; writes a mask and an overlay per expression.
@@ -50,14 +60,18 @@ def segment(
     """
     from refseg.data.expressions import check_expression
     from refseg.data.formats.images import read_image
+    from refseg.fast.choice import check_precision
     from refseg.segment import IMAGES, Task, Writing, folder_tasks, read_list
 
     how = Writing(threshold, not masks_only)
+    check_precision(precision)
     given = arguments or []
+    run = partial(_segment_all, model=model, device=device, precision=precision, out=out, how=how, as_json=as_json,
+                  overwrite=overwrite)  # fmt: skip
     if list_file is not None:
         if given:
             raise ValueError(f"{given[0]!r} and --list: one of the two is accepted, an image or a list")
-        _segment_all(read_list(list_file, images)[:limit], str(list_file), model, device, out, how, as_json, overwrite)
+        run(read_list(list_file, images)[:limit], str(list_file))
         return
     if images is not None:
         raise ValueError(f"--images {images} without --list: the folder of a list's images is accepted")
@@ -74,12 +88,12 @@ def segment(
         raise ValueError("image '': an image or a folder of images is accepted")
     image = Path(given[0])
     if os.path.isdir(image):  # unlike Path, it admits names that are too long
-        _segment_all(folder_tasks(image, texts)[:limit], str(image), model, device, out, how, as_json, overwrite)
+        run(folder_tasks(image, texts)[:limit], str(image))
         return
     if limit is not None:
         raise ValueError(f"--limit {limit} with one image: with a list or a folder it is accepted")
     read_image(image)  # a bad image is said before the model is loaded
-    _segment_all([Task(image, texts, 1)], str(image), model, device, out, how, as_json, overwrite, again=True)
+    run([Task(image, texts, 1)], str(image), again=True)
 
 
 def _segment_all(
@@ -87,6 +101,7 @@ def _segment_all(
     source: str,
     model: str,
     device: str | None,
+    precision: str,
     out: Path,
     how: Any,
     as_json: bool,
@@ -98,7 +113,7 @@ def _segment_all(
     from refseg.progress import ProgressBar
     from refseg.segment import segment_list
 
-    predictor = load_predictor(find_any_model(model), device)
+    predictor = load_predictor(find_any_model(model), device, precision)
     warn_of_unread(predictor.about, [text for task in tasks for text in task.expressions])
     prepare_folder(out)
     results: list[dict[str, Any]] = []

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from refseg.cli.options import DeviceOption, complain
+from refseg.cli.options import DeviceOption, PrecisionOption, complain
 
 MIB = 2**20
 
@@ -26,6 +26,7 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A further name under which it is called, as behind a proxy; * for any.")
     ] = None,
+    precision: PrecisionOption = "auto",
     device: DeviceOption = None,
     max_mb: Annotated[int, typer.Option(min=1, max=2000, help="Largest request in MiB.")] = 20,
     max_megapixels: Annotated[int, typer.Option(min=1, max=89, help="Largest image.")] = 40,
@@ -46,6 +47,7 @@ def serve(
         wanted = "`pip install 'refseg[web]'`"
         raise ValueError(f"serve: needs FastAPI and uvicorn ({error}); {wanted} installs them") from error
     from refseg.device import pick_device
+    from refseg.fast.choice import check_precision
     from refseg.predictor import Predictor
     from refseg.web.app import create_app
     from refseg.web.limits import Limits
@@ -58,9 +60,10 @@ def serve(
         Limits(), bytes=max_mb * MIB, pixels=max_megapixels * 10**6, expressions=max_expressions, waiting=queue,
         seconds=float(timeout), loaded=loaded, kept_bytes=keep_mb * MIB, kept_seconds=float(keep_seconds),
     )  # fmt: skip
-    pick_device(device)  # a wrong one is said now
+    check_precision(precision)  # what is wrong with these two is said now
+    pick_device(device)
     names = model or [DEFAULT_MODEL, *(name for name in packaged_models() if name != DEFAULT_MODEL)]
-    shelf = Shelf(names, lambda found: Predictor.from_pretrained(found, device), limits.loaded)
+    shelf = Shelf(names, lambda found: Predictor.from_pretrained(found, device, precision), limits.loaded)
     listening = listen(host, port)
     if host not in ("127.0.0.1", "localhost", "::1") and not token:
         complain(f"warning: whoever reaches {host} can ask; --token TOKEN or REFSEG_TOKEN wants one of them")

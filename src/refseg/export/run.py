@@ -59,8 +59,9 @@ class OnnxPredictor(NetworkAnswerer):
         manifest = self.manifest
         words = words_read(manifest.training, self.tokenizer)
         return About(
-            manifest.name, manifest.sha256[GRAPHS[1]], manifest.own_identity, manifest.training, manifest.input, words
-        )
+            manifest.name, manifest.sha256[GRAPHS[1]], manifest.own_identity, manifest.training, manifest.input, words,
+            precision=manifest.precision,
+        )  # fmt: skip
 
     def cut(self, expressions: Sequence[str]) -> tuple[Sequence[int], int]:
         """As `NetworkAnswerer.cut`."""

@@ -1,10 +1,10 @@
 """Predictions on disk: one JSON line per expression, written once while a model is evaluated.
 
 The first line is a header that says how the masks were made: `model`, `protocol`, `size` ("original" or [height, width]
-of the network) and `threshold`, the protocol's other choices that decide a mask, and `data` and `split`. Every other
-line has `image_id`, `ref_id`, `sent_id`, `expression`, `rle` (COCO's compressed code) and `score`. Of a file from
-another project `size` and `threshold` in the header are needed, and `sent_id` and `rle` in the lines; what else it says
-must agree.
+of the network) and `threshold`, the protocol's other choices that decide a mask, `data` and `split`, and `precision`
+where it is not fp32. Every other line has `image_id`, `ref_id`, `sent_id`, `expression`, `rle` (COCO's compressed code)
+and `score`. Of a file from another project `size` and `threshold` in the header are needed, and `sent_id` and `rle` in
+the lines; what else it says must agree.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def make_header(
         **({} if config is None else {"fit": config.resize}),
         **{name: getattr(protocol, name) for name in MASK_FIELDS},
         **({"orientation": orientation} if orientation == "stored" else {}),  # else photos are upright
+        **({} if about.precision == "fp32" else {"precision": about.precision}),
     }
 
 

@@ -41,6 +41,7 @@ class Origin:
         reading: How the data set's files were read; see `refseg.data.reading.Reading.told`.
         left_out: What was left out of the split because it cannot be used, a message each.
         identity: Which data set that is; None where only `data` is known.
+        precision: In which the model answered; "fp32" where it is not known otherwise.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Origin:
     reading: Mapping[str, Any] = field(default_factory=lambda: dict(TOLD))
     left_out: tuple[str, ...] = ()
     identity: DataIdentity | None = None
+    precision: str = "fp32"
 
 
 def make_report(
@@ -86,6 +88,7 @@ def make_report(
             for name, found in baselines.items()
         },
         "source": origin.source,
+        "precision": origin.precision,
         "seconds": round(took["seconds"], 2),
         "rate": round(took["rate"], 2),
         "training": origin.training,

@@ -93,7 +93,7 @@ def evaluation_report(
         raise ValueError(f"--save-scores: {predictor.about.name} gives no log-odds at a network's size; without it is "
                          "accepted")  # fmt: skip
     words: Any = origin.words
-    origin = replace(origin, identity=identify(origin.data, data))
+    origin = replace(origin, identity=identify(origin.data, data), precision=predictor.about.precision)
     run = partial(evaluate, predictor, data, origin.limit, words, images_per_batch, progress, protocol, at_once=at_once)
     if out is None:
         return _reported(_Evaluation(origin, *run(), seen, None), data, None)
@@ -255,7 +255,8 @@ def _stated(origin: Origin, header: Mapping[str, Any], source: str) -> Origin:
         raise ValueError(f"predictions with the limit {limit!r}: a number of expressions from 1, or none, is accepted")
     if words not in ("true", "shuffled", "swapped"):
         raise ValueError(f"predictions with the words {words!r}: true, shuffled or swapped is accepted")
-    return replace(origin, source=source, model=str(header.get("model", "unknown")), words=words, limit=limit)
+    model, precision = str(header.get("model", "unknown")), str(header.get("precision", "fp32"))
+    return replace(origin, source=source, model=model, words=words, limit=limit, precision=precision)
 
 
 def _scores_header(header: dict[str, Any], config: InputConfig) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class _Training(Engine[Model]):
     def _score(self) -> dict[str, Any]:
         """The scores on `val`, of all processes together."""
         run, team = self.run, self.team
-        predictor = Predictor(self._result(), team.device)
+        predictor = Predictor(self._result(), team.device, "fp32")
         own, _ = evaluate(
             predictor, self.data.val, run.eval_limit, images_per_batch=run.eval_batch, at_once=run.eval_batch,
             shard=(team.rank, team.count),
@@ -134,13 +134,13 @@ class _Training(Engine[Model]):
         """Whether it begins to read; see `refseg.training.inside`."""
         if self._crowded is None:
             self._crowded = crowded(self.data.val)
-        return look_inside(Predictor(self._result(), self.team.device), self._crowded)
+        return look_inside(Predictor(self._result(), self.team.device, "fp32"), self._crowded)
 
     def _draw(self) -> None:
         """Pictures of a few answers about `val`; see `refseg.training.pictures`."""
         if self._asked is None:
             self._asked = choose_asked(self.data.val)
-        drawn = draw_pictures(Predictor(self._result(), self.team.device), self._asked)
+        drawn = draw_pictures(Predictor(self._result(), self.team.device, "fp32"), self._asked)
         write_pictures(self.run.out, self.state.step, drawn)
 
     def _write(self, folder: Path) -> None:
