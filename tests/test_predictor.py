@@ -44,8 +44,49 @@ def test_the_image_is_encoded_once_for_all_expressions(predictor, monkeypatch):
     calls = []
     encode = predictor.network.encode_image
     monkeypatch.setattr(predictor.network, "encode_image", lambda pixels: calls.append(pixels.shape) or encode(pixels))
-    predictor(image(), ["red", "blue", "left"])
+    predictor(image(71), ["red", "blue", "left"])
     assert [tuple(shape) for shape in calls] == [(1, 3, 64, 64)]
+
+
+def test_an_image_is_kept_for_the_next_call_about_it_and_for_no_other(predictor, monkeypatch):
+    calls = []
+    encode = predictor.network.encode_image
+    monkeypatch.setattr(predictor.network, "encode_image", lambda pixels: calls.append(1) or encode(pixels))
+    pixels = image(72)
+    first = predictor(pixels, "red")
+    again = predictor(pixels.copy(), ["red", "blue"])
+    assert len(calls) == 1
+    np.testing.assert_allclose(again[0].logits, first.logits, rtol=1e-3, atol=1e-5)
+    pixels[:] = 255 - pixels  # the caller's array, not a copy of it
+    other = predictor(pixels, "red")
+    assert len(calls) == 2 and np.abs(other.logits - first.logits).max() > 1e-4
+    predictor.batch([pixels, image(72)], ["red", "red"])
+    assert len(calls) == 3
+    assert np.allclose(predictor(pixels, "red").logits, other.logits, rtol=1e-3, atol=1e-5) and len(calls) == 3
+
+
+def test_precision_is_said_and_part_of_what_decides_an_answer(tmp_path):
+    from refseg.weights.store import load_model, save_model
+
+    save_model(tiny_model(), tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    exact, half = Predictor(model, "cpu"), Predictor(model, "cpu", "bf16")
+    assert (exact.about.precision, half.about.precision) == ("fp32", "bf16")
+    assert exact.about.identity == model.identity != half.about.identity
+    assert "precision='fp32'" in repr(exact) and "precision='bf16'" in repr(half)
+    assert Predictor.from_pretrained(tmp_path / "model", precision="bf16").about == half.about
+    with pytest.raises(ValueError, match="precision 'half': unknown; accepted are auto, fp32, bf16, int8"):
+        Predictor.from_pretrained(tmp_path / "model", precision="half")
+
+
+def test_a_model_of_one_precision_refuses_another():
+    from refseg.predictor import with_own_precision
+    from served import Stub
+
+    stub = Stub()
+    assert with_own_precision(stub, "auto") is stub and with_own_precision(stub, "fp32") is stub
+    with pytest.raises(ValueError, match="precision 'int8': stub answers in fp32; auto or fp32 is accepted"):
+        with_own_precision(stub, "int8")
 
 
 def test_details_on_request(predictor):

@@ -15,7 +15,7 @@ from refseg.export import find_export, load_export
 from refseg.hub_models import Found, find_hub_model
 from refseg.prediction import Prediction
 from refseg.protocols import Protocol
-from refseg.types import Output
+from refseg.types import ImageFeatures, Output
 from refseg.weights.folders import DEFAULT_MODEL
 
 if TYPE_CHECKING:  # torch is imported when a model needs it: an export does not
@@ -28,7 +28,8 @@ if TYPE_CHECKING:  # torch is imported when a model needs it: an export does not
 class Predictor(NetworkAnswerer):
     """Answers expressions about images with one model.
 
-    Several expressions about one image are answered together, and the image is encoded once.
+    Several expressions about one image are answered together, and the image is encoded once, also for the next call
+    about it. It answers with the weights that the model had when it was made.
     """
 
     def __init__(self, model: Model, device: str | torch.device | None = None, precision: str = "auto") -> None:
@@ -50,6 +51,7 @@ class Predictor(NetworkAnswerer):
         network = model.network.to(self.device).eval()
         self.precision = choose_precision(precision, network, self.device)
         self.network = prepared(network, self.precision.name) if self.device.type == "cpu" else network
+        self._kept: tuple[Tensor, ImageFeatures] | None = None  # the last single image and what was made of it
 
     def __repr__(self) -> str:
         """One line: which model, and where it computes."""
@@ -185,7 +187,7 @@ class Predictor(NetworkAnswerer):
         tokens = self.model.tokenizer(flat, config.max_tokens)
         pixels = torch.stack([image_to_pixels(image, config) for image in images]).to(self.device)
         index = torch.tensor([b for b, texts in enumerate(expressions) for _ in texts], device=self.device)
-        encoded = self.network.encode_image(pixels)
+        encoded = self._encode(pixels)
         logits, shown = [], []
         for part in torch.arange(len(flat)).split(at_once):  # bounds the memory, however many expressions there are
             ids, mask = tokens.ids[part].to(self.device), tokens.mask[part].to(self.device)
@@ -194,6 +196,18 @@ class Predictor(NetworkAnswerer):
             shown.append(output.details)
         every = {name: torch.cat([some[name] for some in shown]) for name in shown[0]}
         return every, list(torch.cat(logits).split([len(texts) for texts in expressions]))
+
+    def _encode(self, pixels: Tensor) -> ImageFeatures:
+        """What the network makes of (B, 3, H, W) pixels; of a single image it is kept for the next call about it."""
+        import torch
+
+        kept = self._kept
+        if kept is not None and kept[0].shape == pixels.shape and torch.equal(kept[0], pixels):
+            return kept[1]
+        encoded = self.network.encode_image(pixels)
+        if len(pixels) == 1:
+            self._kept = pixels, encoded
+        return encoded
 
 
 def with_own_precision(answerer: Answerer, precision: str) -> Answerer:

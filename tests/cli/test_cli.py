@@ -89,6 +89,35 @@ def test_a_list_is_not_resumed_with_other_weights(refseg, model, photo, tmp_path
     assert found[0] == found[2] != found[1]
 
 
+def test_a_list_is_not_resumed_in_another_precision(refseg, model, photo, tmp_path):
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text(json.dumps({"image": str(photo), "expression": "red"}) + "\n")
+    segment = ("segment", "--list", asked, "--model", model, "--out", tmp_path / "out", "--precision")
+    for precision in ("fp32", "auto", "bf16", "bf16"):  # a small network answers in fp32 when it may choose
+        code, _, err = refseg(*segment, precision)
+        assert (code, err) == (0, "") or (precision == "bf16" and code == 0 and "was kept" in err), (code, err)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "segments.jsonl").read_text().splitlines()]
+    assert [line["precision"] for line in lines if "files" in line] == ["fp32", "bf16"]
+
+
+def test_precision_is_in_the_header_of_predictions_and_in_the_report(refseg, model, tmp_path):
+    evaluate = ("eval", model, "--limit", "3", "--out", tmp_path / "out", "--precision")
+    assert refseg(*evaluate, "bf16")[0] == 0
+    header = json.loads((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()[0])
+    assert header["precision"] == "bf16"
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["precision"] == "bf16"
+    code, _, err = refseg(*evaluate, "fp32")
+    assert code == 2 and "differ in" in err and "precision" in err
+    rescored = refseg("eval", "--predictions", tmp_path / "out" / "predictions.jsonl", "--json")[1]
+    assert json.loads(rescored)["precision"] == "bf16"
+
+
+@pytest.mark.parametrize("command", ["segment PHOTO red", "eval lgformer-shapes", "serve"])
+def test_a_precision_that_means_nothing(refseg, photo, command):
+    code, out, err = refseg(*command.replace("PHOTO", str(photo)).split(), "--precision", "fp16")
+    assert code == 2 and not out and "precision 'fp16': unknown; accepted are auto, fp32, bf16, int8" in err
+
+
 def test_a_list_is_not_resumed_with_another_image(refseg, model, photo, tmp_path):
     tasks = tmp_path / "tasks.jsonl"
     tasks.write_text('{"image": "photo.jpg", "expression": "red"}')

@@ -62,8 +62,9 @@ class Int8Linear(ReadyLinear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) float32 to (..., O)."""
         rows = x.reshape(-1, x.shape[-1])
-        step = rows.abs().amax(1, keepdim=True).clamp_(min=1e-30).div_(STEPS)  # (X, 1)
-        steps = (rows / step).round_().add_(MIDDLE).to(torch.uint8)
+        largest = torch.maximum(rows.amax(1, keepdim=True), -rows.amin(1, keepdim=True))  # (X, 1)
+        step = largest.clamp_(min=1e-30).div_(STEPS)
+        steps = (rows * step.reciprocal()).add_(MIDDLE + 0.5).to(torch.uint8)  # rounded, as all are above zero
         out = torch.ops.onednn.qlinear_pointwise(
             steps, 1.0, MIDDLE, self.packed, self.scales, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import TypeVar
 
 from torch import nn
@@ -33,16 +34,17 @@ def prepared(network: Network, precision: Precision) -> Network:
     """
     shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     made = copy.deepcopy(network, shared).eval()
-    _replace(made, precision)
+    _replace(made, precision, getattr(network, "exact", ()))
     return made
 
 
-def _replace(module: nn.Module, precision: Precision) -> None:
-    """Puts the fast form of every layer that has one in its place, all the way down."""
+def _replace(module: nn.Module, precision: Precision, exact: Collection[str] = ()) -> None:
+    """Puts the fast form of every layer that has one in its place, all the way down; of the parts `exact` in fp32."""
     for name, child in module.named_children():
-        ready = _ready(child, precision)
+        own: Precision = "fp32" if name in exact else precision
+        ready = _ready(child, own)
         if ready is child:
-            _replace(child, precision)
+            _replace(child, own)
         else:
             module._modules[name] = ready  # whatever kind of container holds it
 

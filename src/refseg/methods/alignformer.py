@@ -80,6 +80,9 @@ class AlignFormerConfig(Checked):
 class AlignFormer(SwinBertSegmenter):
     """AlignFormer; see the module's first lines for what it does."""
 
+    # A mask is a product of one vector with the pixels: what is rounded in either is in every log-odds.
+    exact = ("text_encoder", "pixel_decoder", "pooled_to_query", "generator", "head")
+
     def __init__(self, config: AlignFormerConfig) -> None:
         super().__init__()
         self.config = config

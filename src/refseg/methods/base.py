@@ -24,6 +24,8 @@ class Segmenter(nn.Module, ABC):
 
     text_encoder: Bert | ClipText
     encoder: FusedSwin | ClipResNet | ClipViT
+    # Parts that a predictor leaves in float32 whatever its precision: there are few words, and they decide much.
+    exact: tuple[str, ...] = ("text_encoder",)
 
     @abstractmethod
     def encode_image(self, pixels: Tensor) -> ImageFeatures:

@@ -89,6 +89,9 @@ class LGFormerConfig(Checked):
 class LGFormer(SwinBertSegmenter):
     """LGFormer; see the module's first lines for what it does."""
 
+    # A mask is a product of one vector with the pixels: what is rounded in either is in every log-odds.
+    exact = ("text_encoder", "pixel_decoder", "pooled_to_query", "generator", "head")
+
     def __init__(self, config: LGFormerConfig) -> None:
         super().__init__()
         self.config = config
