@@ -10,13 +10,13 @@ from torch import nn
 import refseg.fast.convolution
 import refseg.fast.linear
 from naive_sampling import naive
-from refseg.encoders.swin import WindowSelfAttention, shift_mask
+from refseg.encoders.swin import SwinBlock
 from refseg.fast.attention import ReadyAttention
 from refseg.fast.choice import has_int8
 from refseg.fast.convolution import ReadyConv, has_nnpack, ready_conv
 from refseg.fast.deformable import ReadyDeformable, sum_of_rows
 from refseg.fast.linear import HalfLinear, Int8Linear, ReadyLinear, has_onednn, ready_linear
-from refseg.fast.windows import ReadyWindowAttention
+from refseg.fast.windows import ReadyBlock
 from refseg.layers.deformable import DeformableAttention, reference_points
 
 needs_int8 = pytest.mark.skipif(not has_int8(), reason="this processor has no int8 instructions")
@@ -82,16 +82,14 @@ def test_a_small_or_another_linear_stays_as_it_is(monkeypatch):
 
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("shift", [0, 2])
-def test_windows(images, shift):
-    attention = WindowSelfAttention(24, 3, 4)
-    nn.init.normal_(attention.relative_position_bias_table)
-    x = torch.randn(images * 6, 16, 24)  # of a grid of 8 x 12
-    mask = shift_mask((8, 12), 4, shift, x) if shift else None
-    ready = ReadyWindowAttention(attention, "fp32")
-    torch.testing.assert_close(ready(x, mask), attention(x, mask), rtol=1e-5, atol=1e-6)
-    other = torch.randn(images * 4, 16, 24)  # another size asks for another mask
-    mask = shift_mask((8, 8), 4, shift, x) if shift else None
-    torch.testing.assert_close(ready(other, mask), attention(other, mask), rtol=1e-5, atol=1e-6)
+def test_block(images, shift):
+    block = SwinBlock(24, 3, 4, shift, 2.0, 0.0).eval()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    ready = ReadyBlock(block, "fp32")
+    for size in ((8, 12), (9, 6), (3, 3), (8, 12)):  # whole windows, padded ones, less than one
+        x = torch.randn(images, size[0] * size[1], 24)
+        torch.testing.assert_close(ready(x, size), block(x, size), rtol=1e-4, atol=1e-4)
 
 
 @needs_nnpack

@@ -70,8 +70,9 @@ class ReadyAttention(nn.Module):
         """The bias of the values goes through the last projection alone, as attention adds up to 1."""
         k = self._by_head(F.linear(key, self.key.weight)) * self._scale  # (T, N, K, D)
         asked = k @ self.query.weight.unflatten(0, (self.heads, -1))  # (T, N, K, E)
-        more = (k * self.query.bias.view(self.heads, 1, -1)).sum(-1)  # (T, N, K)
-        scores = (query @ asked.flatten(1, 2).transpose(1, 2)).unflatten(2, (self.heads, -1)) + more[:, None]
+        scores = (query @ asked.flatten(1, 2).transpose(1, 2)).unflatten(2, (self.heads, -1))
+        if self.query.bias is not None:
+            scores = scores + (k * self.query.bias.view(self.heads, 1, -1)).sum(-1)[:, None]  # (T, 1, N, K)
         attention = _softmax(scores, None if padding is None else padding[:, None]).flatten(2)  # (T, X, N * K)
         v = self._by_head(F.linear(value, self.value.weight))  # (T, N, K, D)
         told = v @ self.out.weight.unflatten(1, (self.heads, -1)).permute(1, 2, 0)  # (T, N, K, E)

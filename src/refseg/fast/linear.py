@@ -23,7 +23,8 @@ class ReadyLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias
+        self.weight: Tensor = linear.weight
+        self.bias: Tensor | None = linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) float32 to (..., O)."""
@@ -75,7 +76,7 @@ class Int8Linear(ReadyLinear):
 KINDS = {"fp32": ReadyLinear, "bf16": HalfLinear, "int8": Int8Linear}
 
 
-def ready_linear(linear: nn.Linear, precision: Precision) -> nn.Module:
+def ready_linear(linear: nn.Linear, precision: Precision) -> nn.Linear | ReadyLinear:
     """The layer as it answers fastest in a precision; itself where that would not pay, or where it is not float32."""
     if not pays(linear):
         return linear

@@ -8,13 +8,13 @@ from typing import TypeVar
 
 from torch import nn
 
-from refseg.encoders.swin import WindowSelfAttention
+from refseg.encoders.swin import SwinBlock
 from refseg.fast.attention import ReadyAttention, can_be_ready
 from refseg.fast.choice import Precision
 from refseg.fast.convolution import ready_conv
 from refseg.fast.deformable import ReadyDeformable
 from refseg.fast.linear import pays, ready_linear
-from refseg.fast.windows import ReadyWindowAttention
+from refseg.fast.windows import ReadyBlock
 from refseg.layers.deformable import DeformableAttention
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -55,8 +55,8 @@ def _ready(layer: nn.Module, precision: Precision) -> nn.Module:
         return ready_linear(layer, precision)
     if type(layer) is nn.Conv2d:
         return ready_conv(layer)
-    if type(layer) is WindowSelfAttention:
-        return ReadyWindowAttention(layer, precision)
+    if type(layer) is SwinBlock:
+        return ReadyBlock(layer, precision)
     if type(layer) is DeformableAttention and pays(layer.value_proj):
         return ReadyDeformable(layer, precision)
     if type(layer) is nn.MultiheadAttention and can_be_ready(layer) and pays(layer.out_proj):
