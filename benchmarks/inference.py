@@ -27,7 +27,9 @@ def answer(network: Any, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Te
     return network(network.encode_image(pixels), text, index).logits
 
 
-def measure(preset: str, this: Version, before: Version | None, times: int, clock: str, seed: int) -> dict[str, Any]:
+def measure(
+    preset: str, this: Version, before: Version | None, times: int, clock: str, seed: int, parts: bool
+) -> dict[str, Any]:
     """Seconds of every contestant, and how far their answers are off."""
     network, config = this.network(preset, seed)
     networks: dict[str, tuple[Version, Any]] = {"plain": (this, network)}
@@ -35,10 +37,12 @@ def measure(preset: str, this: Version, before: Version | None, times: int, cloc
         networks = {"before": (before, before.network(preset, seed)[0]), **networks}
     with this:
         from refseg.fast.choice import has_int8
-        from refseg.fast.prepare import prepared
+        from refseg.fast.prepare import FORMS, prepared
 
         for precision in ("fp32", "bf16", *(("int8",) if has_int8() else ())):
             networks[precision] = this, prepared(network, precision)
+        for kind, form in FORMS.items() if parts else ():
+            networks[f"fp32 {kind.__name__}"] = this, prepared(network, "fp32", {kind: form})
     torch.manual_seed(seed)
     pixels, tokens = torch.randn(1, 3, *config.size), torch.randint(1000, 20000, (1, WORDS))
     logits: dict[str, torch.Tensor] = {}
@@ -65,6 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", type=Path, help="a checkout of another commit of this project")
     parser.add_argument("--preset", action="append", help="lavt and lgformer by default")
+    parser.add_argument("--parts", action="store_true", help="also every fast form alone, in fp32")
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
@@ -74,7 +79,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     this, before = Version(ROOT), None if given.against is None else Version(given.against.resolve())
     for preset in given.preset or ["lavt", "lgformer"]:
-        found = measure(preset, this, before, given.times, given.clock, given.seed)
+        found = measure(preset, this, before, given.times, given.clock, given.seed, given.parts)
         where = machine(given.threads, given.clock) | {"gmacs_per_second": rate_of_products(), "seed": given.seed}
         if before is not None:
             where["against"] = before.commit

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refseg.fast.choice import Precision
-from refseg.fast.linear import ready_linear
+from refseg.fast.linear import pays, ready_linear
 
 
 class ReadyAttention(nn.Module):
@@ -94,10 +94,11 @@ def _softmax(scores: Tensor, padding: Tensor | None) -> Tensor:
     return scores.masked_fill(padding.unsqueeze(1), float("-inf")).softmax(-1)
 
 
-def can_be_ready(attention: nn.MultiheadAttention) -> bool:
-    """Whether it is of the kind that is used here: batches first, biases, no rows added to keys."""
+def ready_attention(attention: nn.MultiheadAttention, precision: Precision) -> nn.Module:
+    """The fast form of one of the kind that is used here: large, batches first, biases, no rows added to keys."""
     plain = attention.bias_k is None and not attention.add_zero_attn and attention.in_proj_bias is not None
-    return plain and attention.batch_first
+    ready = plain and attention.batch_first and pays(attention.out_proj)
+    return ReadyAttention(attention, precision) if ready else attention
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refseg.fast.choice import Precision
+
 LEAST = 64 * 64  # channels in times channels out; below, there is nothing to gain
 
 
@@ -30,8 +32,11 @@ class ReadyConv(nn.Module):
         return torch._nnpack_spatial_convolution(x, self.weight, self.bias, padding=1)
 
 
-def ready_conv(conv: nn.Conv2d) -> nn.Module:
-    """The convolution as it answers fastest; itself where it is of another kind, or torch was built without NNPACK."""
+def ready_conv(conv: nn.Conv2d, precision: Precision = "fp32") -> nn.Module:
+    """The convolution as it answers fastest, which is float32 in every precision: Winograd's products are so few.
+
+    Itself where it is of another kind, or torch was built without NNPACK.
+    """
     plain = conv.kernel_size == (3, 3) and conv.padding == (1, 1) and conv.stride == conv.dilation == (1, 1)
     plain = plain and conv.groups == 1 and conv.padding_mode == "zeros" and conv.weight.dtype == torch.float32
     large = conv.in_channels * conv.out_channels >= LEAST

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refseg.fast.choice import Precision
-from refseg.fast.linear import ready_linear
+from refseg.fast.linear import pays, ready_linear
 from refseg.layers.deformable import DeformableAttention, Size
 
 
@@ -78,6 +78,11 @@ class ReadyDeformable(nn.Module):
         x, y = (offset + around[:, :, None, :, None, axis] for axis, offset in enumerate((x, y)))
         values = self.value_proj(value).unflatten(2, (self.shape[0], -1))
         return self.output_proj(sum_of_rows(values, sizes, x, y, weights))
+
+
+def ready_deformable(attention: DeformableAttention, precision: Precision) -> nn.Module:
+    """The fast form of a large one: a small one samples faster as it is."""
+    return ReadyDeformable(attention, precision) if pays(attention.value_proj) else attention
 
 
 def _by_axis(attention: DeformableAttention) -> nn.Linear:
