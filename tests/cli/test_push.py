@@ -221,6 +221,7 @@ def test_a_public_repository_is_not_taken_for_a_private_one(refseg, hub, model):
 def test_what_goes_wrong_is_one_line_without_a_token(refseg, hub, model, call, error, told):
     hub.fails[call] = error
     code, said, err = refseg("push", model, "me/tiny", "--yes")
+    assert ("the repository was made and is empty, and the same command fills it" in err) == (call == "create_commit")
     assert code == 2 and told in err and err.count("\n") == 1 and err.startswith("refseg: me/tiny: ")
     assert TOKEN not in said + err and "Abcdefgh" not in said + err
 

@@ -261,9 +261,13 @@ def test_a_figure_of_why_is_drawn_for_one_expression():
         kind = {"content-type": "application/json"}
         status, headers, png = served.ask("POST", "/v1/explain", body, kind)
         svg = served.ask("POST", "/v1/explain", body, kind | {"accept": "image/svg+xml"})[2]
+        unread = json.dumps(asking(["red étoile"])).encode()
+        warned = served.ask("POST", "/v1/explain", unread, kind)[1]
         refused = served.json("POST", "/v1/explain", asking(["a", "b"]))
         other = served.json("POST", "/v1/explain", asking(["red square"], threshold=0.7))
     assert status == 200 and headers["content-type"] == "image/png" and png[1:4] == b"PNG"
+    assert "x-refseg-notes" not in headers
+    assert json.loads(warned["x-refseg-notes"]) == ["never read: étoile; lavt-shapes knows drawn shapes only"]
     assert svg.lstrip().startswith((b"<svg", b"<?xml")) and b"lavt-shapes" in svg
     assert refused == (400, {"error": "2 expressions: a figure is of one"})
     assert other == (400, {"error": "threshold 0.7: a figure is of the mask at 0.5"})

@@ -99,7 +99,8 @@ def create_app(shelf: Shelf, limits: Limits, token: str = "", hosts: Sequence[st
     async def explain(request: Request) -> Response:
         """A figure of why a mask came out, for one expression: what every word changes, attention, masks by layer.
 
-        PNG, or SVG with `Accept: image/svg+xml`; of the mask at 0.5, and of the image at two megapixels at most.
+        PNG, or SVG with `Accept: image/svg+xml`; of the mask at 0.5, and of the image at two megapixels at most. What
+        the model does not read of the expression is a JSON list in the header X-Refseg-Notes.
         """
         worker.check_room()
         async with reading:
@@ -249,7 +250,8 @@ def _response(outcome: Outcome, ask: Ask, kept: Kept, metrics: Metrics) -> Respo
     if isinstance(outcome, Answered):
         return JSONResponse(_answered(outcome, ask, kept, metrics))
     if isinstance(outcome, Drawn):
-        return Response(outcome.content, media_type=outcome.kind)
+        told = {"x-refseg-notes": json.dumps(outcome.notes)} if outcome.notes else {}  # ASCII, as a header must be
+        return Response(outcome.content, media_type=outcome.kind, headers=told)
     return JSONResponse({"error": outcome.message}, outcome.status)
 
 

@@ -69,10 +69,11 @@ class Answered:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A figure of why a mask came out: the bytes of a file, and their media type."""
+    """A figure of why a mask came out: the bytes of a file, their media type, and what whoever asks should know."""
 
     content: bytes
     kind: str
+    notes: tuple[str, ...] = ()
 
 
 Outcome = Answered | Drawn | Refusal
@@ -310,12 +311,13 @@ class Worker:
             warnings.simplefilter("ignore")
             pixels = at_most(cast(np.ndarray, job.pixels), self._limits.figure_pixels)
             found = explain(pixels, job.ask.expressions[0], answerer, go_on=go_on)
+        notes = tuple(answerer.notes(job.ask.expressions))
         if job.ask.figure == "svg":
-            job.tell(Drawn(found.svg().encode(), "image/svg+xml"))
+            job.tell(Drawn(found.svg().encode(), "image/svg+xml", notes))
             return
         content = io.BytesIO()
         found.figure().save(content, format="PNG")
-        job.tell(Drawn(content.getvalue(), "image/png"))
+        job.tell(Drawn(content.getvalue(), "image/png", notes))
 
     def _answer_alone(self, answerer: Answerer, job: Job) -> None:
         """A few expressions at a time, so that it can be ended between, and memory does not grow with their number."""

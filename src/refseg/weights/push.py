@@ -152,11 +152,13 @@ def send(parcel: Parcel, overwrite: bool = False) -> tuple[str, list[str]]:
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi(library_name="refseg", library_version=__version__)
+    made = False
     try:
         there = _look(api, parcel)
         files, notes = dict(parcel.files), []
         if there is None:
             api.create_repo(parcel.repository, repo_type="model", private=parcel.private)
+            made = True
         else:
             if parcel.private and not there.private:
                 raise _Refused("is there and public; --private is for a new repository")
@@ -176,6 +178,7 @@ def send(parcel: Parcel, overwrite: bool = False) -> tuple[str, list[str]]:
         )
     except Exception as error:  # the hub's errors share no base class with those of its connection
         why = str(error) if isinstance(error, _Refused) else _SECRET.sub("...", why_not(error))
+        why += "; the repository was made and is empty, and the same command fills it" if made else ""
         raise ValueError(f"{parcel.repository}: {why}") from (None if isinstance(error, _Refused) else error)
     return str(done.commit_url), notes
 

@@ -1,0 +1,100 @@
+"""The tables of docs/performance.md, made of what the benchmarks printed.
+
+    python tools/performance.py
+
+docs/performance/NAME.jsonl holds the lines that `python -m benchmarks.NAME ... --json` printed. What is between the
+marks of the page is written by this tool alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from refseg.files import write_text_beside
+
+ROOT = Path(__file__).parents[1]
+PAGE, STORE = ROOT / "docs/performance.md", ROOT / "docs/performance"
+NAMES = {
+    "before": "before ({against})", "plain": "this version, not prepared", "fp32": "fp32", "bf16": "bf16",
+    "int8": "int8", "fp32 Linear": "only Linear by oneDNN", "fp32 Conv2d": "only convolutions by NNPACK",
+    "fp32 MultiheadAttention": "only attention's order of products", "fp32 SwinBlock": "only Swin's blocks",
+    "fp32 DeformableAttention": "only deformable attention",
+}  # fmt: skip
+
+
+def lines(name: str) -> list[dict[str, Any]]:
+    """What a benchmark printed."""
+    text = (STORE / f"{name}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines() if line]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown, the first column to the left."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def where(found: dict[str, Any]) -> str:
+    """The command, and what it ran on."""
+    bound = f"; a plain convolution {found['gmacs_per_second']} GMAC/s" if "gmacs_per_second" in found else ""
+    return (
+        f"`{found['command']}`, {found['date']}, commit {found['commit']}, seed {found['seed']}; {found['machine']}, "
+        f"{found['threads']} of {found['cores']} threads, {found['clock']} seconds, torch {found['torch']}{bound}."
+    )
+
+
+def inference() -> str:
+    """One expression about one image, a table a preset."""
+    parts = []
+    for found in lines("inference"):
+        rows = []
+        for name, told in found["contestants"].items():
+            off = f"{told['off']:.1e}" if told.get("off") else ""
+            spread = f"{told['least']:.2f} to {told['most']:.2f}"
+            rows.append(
+                [NAMES[name].format(**found), f"{told['median']:.2f}", spread, f"{told['times_faster']:.2f}", off]
+            )
+        head = [f"{found['preset']}, {found['size'][0]} px", "s, median", "s, from to", "times faster", "off"]
+        parts += [table(head, rows), where(found)]
+    return "\n\n".join(parts)
+
+
+def expressions() -> str:
+    """Several expressions about one image, a row a method and number."""
+    rows, told = [], {}
+    for found in lines("expressions"):
+        for count, row in found["expressions"].items():
+            before = [f"{row['before']['median']:.2f}"] if "before" in row else []
+            rows.append([
+                found["preset"], count, *before, f"{row['now']['median']:.2f}", f"{row['floor']:.3f}",
+                f"{row['share']:.3f}", f"{row['share'] / row['floor']:.3f}",
+            ])  # fmt: skip
+        told[where(found)] = None
+    head = ["preset", "expressions", "s before", "s now", "floor", "share", "share / floor"]
+    return "\n\n".join([table(head, rows), *told])
+
+
+PARTS = {"inference": inference, "expressions": expressions}
+
+
+def written(page: str) -> str:
+    """The page with everything between its marks made anew.
+
+    Raises:
+        ValueError: The page names a part that there is not.
+    """
+
+    def part(found: re.Match[str]) -> str:
+        if found[1] not in PARTS:
+            raise ValueError(f"docs/performance.md: a mark {found[1]!r}; {', '.join(PARTS)} are accepted")
+        return f"<!-- made: {found[1]} -->\n{PARTS[found[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- made: (\w+) -->.*?<!-- end -->", part, page, flags=re.S)
+
+
+if __name__ == "__main__":
+    write_text_beside(PAGE, written(PAGE.read_text(encoding="utf-8")))
