@@ -210,3 +210,21 @@ def test_a_batch_of_unequal_length_is_refused(predictor):
         predictor.batch([image()], [["red", " "]])
     with pytest.raises(ValueError, match="0 images at once"):
         predictor.batch([image()], ["red"], images_at_once=0)
+
+
+def test_a_large_network_answers_one_expression_at_a_time_and_the_same(monkeypatch):
+    model = tiny_model()
+    texts = ["the red circle on the left", "red", "a big blue square", "circle"]
+    together = Predictor(model, "cpu")(image(), texts)
+    monkeypatch.setattr("refseg.fast.choice.LARGE", 1)
+    alone = Predictor(model, "cpu", "fp32")
+    calls = []
+    forward = alone.network.forward
+    monkeypatch.setattr(
+        alone.network, "forward", lambda *a, **b: calls.append(a[1].words.shape[:2]) or forward(*a, **b)
+    )
+    for found, expected in zip(alone(image(), texts), together, strict=True):
+        np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-3, atol=1e-5)
+    assert [count for count, _ in calls] == [1] * 4 and len({length for _, length in calls}) > 1
+    shown = alone(image(), texts, details=True)
+    assert len({found.details["word_attention"].shape for found in shown}) == 1

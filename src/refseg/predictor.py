@@ -162,7 +162,8 @@ class Predictor(NetworkAnswerer):
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """The same with the logits (T_b, 1, h, w) as the network gives them, for whoever resizes them otherwise.
 
-        `at_once` expressions go through the network in one pass, of all images together; fewer need less memory.
+        At most `at_once` expressions go through the network in one pass, of all images together; see
+        `refseg.fast.choice.most_at_once`.
 
         Raises:
             ValueError: `at_once` is less than 1.
@@ -181,6 +182,7 @@ class Predictor(NetworkAnswerer):
         import torch
 
         from refseg.data.transforms import image_to_pixels
+        from refseg.fast.choice import most_at_once
 
         config = self.model.input
         flat = [text for texts in expressions for text in texts]
@@ -188,9 +190,13 @@ class Predictor(NetworkAnswerer):
         pixels = torch.stack([image_to_pixels(image, config) for image in images]).to(self.device)
         index = torch.tensor([b for b, texts in enumerate(expressions) for _ in texts], device=self.device)
         encoded = self._encode(pixels)
+        at_once = most_at_once(self.model.network, self.device, at_once)
         logits, shown = [], []
         for part in torch.arange(len(flat)).split(at_once):  # bounds the memory, however many expressions there are
             ids, mask = tokens.ids[part].to(self.device), tokens.mask[part].to(self.device)
+            if not details:  # those of all expressions have one length
+                longest = int(mask.sum(1).max())
+                ids, mask = ids[:, :longest], mask[:, :longest]
             output: Output = self.network(encoded, self.network.encode_text(ids, mask), index[part], details=details)
             logits.append(output.logits)
             shown.append(output.details)

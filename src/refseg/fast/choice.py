@@ -68,9 +68,24 @@ def choose_precision(asked: str, network: nn.Module, device: torch.device) -> Ch
         return Chosen("fp32", f"auto on {device.type}")
     if not has_int8():
         return Chosen("fp32", "auto: this processor has no int8 instructions")
-    if sum(parameter.numel() for parameter in network.parameters()) < LARGE:
+    if not is_large(network):
         return Chosen("fp32", "auto: a small network")
     return Chosen("int8", "auto: a large network on a processor with int8 instructions")
+
+
+def most_at_once(network: nn.Module, device: torch.device, most: int) -> int:
+    """How many expressions go through a network in one pass, `most` at the utmost.
+
+    On a CPU the products of one expression about one image are large enough in a large network, and the maps of several
+    no longer fit its caches: one at a time is faster (`python -m benchmarks.expressions`) and needs less memory. A
+    small network spends its time between the products.
+    """
+    return 1 if device.type == "cpu" and is_large(network) else most
+
+
+def is_large(network: nn.Module) -> bool:
+    """Whether its time goes into products."""
+    return sum(parameter.numel() for parameter in network.parameters()) >= LARGE
 
 
 def has_int8() -> bool:

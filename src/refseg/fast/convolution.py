@@ -29,7 +29,9 @@ class ReadyConv(nn.Module):
         """(T, I, h, w) to (T, O, h, w)."""
         if min(x.shape[2:]) < 8:  # tiles of NNPACK's larger algorithms
             return F.conv2d(x, self.weight, self.bias, padding=1)
-        return torch._nnpack_spatial_convolution(x, self.weight, self.bias, padding=1)
+        # One map at a time: for several NNPACK takes an algorithm for training, which is slower.
+        done = [torch._nnpack_spatial_convolution(each, self.weight, self.bias, padding=1) for each in x.split(1)]
+        return done[0] if len(done) == 1 else torch.cat(done)
 
 
 def ready_conv(conv: nn.Conv2d, precision: Precision = "fp32") -> nn.Module:
