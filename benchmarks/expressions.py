@@ -21,6 +21,14 @@ from torch.utils.flop_counter import FlopCounterMode
 COUNTS = (1, 2, 4, 8, 16)
 
 
+def answers(network: Any, pixels: torch.Tensor, tokens: torch.Tensor, at_once: int) -> None:
+    """Encodes an image once and answers expressions about it, some at a time, as a predictor does."""
+    encoded = network.encode_image(pixels)
+    for some in tokens.split(at_once):
+        text = network.encode_text(some, torch.ones_like(some, dtype=torch.bool))
+        network(encoded, text, torch.zeros(len(some), dtype=torch.long))
+
+
 def products(network: Any, pixels: torch.Tensor, tokens: torch.Tensor) -> tuple[int, int]:
     """Multiply-adds of the image and of one expression; products of a fixed size per call count as the image's."""
 
@@ -37,9 +45,11 @@ def measure(preset: str, this: Version, before: Version | None, given: argparse.
     """Seconds by number of expressions, now and before."""
     network, config = this.network(preset, given.seed)
     with this:
+        from refseg.fast.choice import most_at_once
         from refseg.fast.prepare import prepared
 
         ready = prepared(network, given.precision)
+        at_once = most_at_once(network, torch.device("cpu"), max(COUNTS))
     networks: dict[str, tuple[Version, Any]] = {"now": (this, ready)}
     if before is not None:
         networks["before"] = before, before.network(preset, given.seed)[0]
@@ -52,9 +62,9 @@ def measure(preset: str, this: Version, before: Version | None, given: argparse.
     for name, (version, its) in networks.items():
         for count in given.count or COUNTS:
 
-            def run(version: Version = version, its: Any = its, count: int = count) -> None:
+            def run(name: str = name, version: Version = version, its: Any = its, count: int = count) -> None:
                 with version, torch.inference_mode():
-                    answer(its, pixels, tokens[:count])
+                    answers(its, pixels, tokens[:count], at_once if name == "now" else count)
 
             contestants[f"{name} {count}"] = run
     seconds = in_turn(contestants, given.times, given.clock)
@@ -68,6 +78,7 @@ def measure(preset: str, this: Version, before: Version | None, given: argparse.
         row["share"] = round(row["now"]["median"] / count / single, 4)
         rows[str(count)] = row
     return {"preset": preset, "gmacs_image": round(image / 1e9, 2), "gmacs_expression": round(each / 1e9, 2),
+        "at_once": at_once,
             "precision": given.precision, "expressions": rows}  # fmt: skip
 
 
