@@ -31,7 +31,7 @@ ROOMS = [
     GROUND,
     {"encoders", "data"},
     {"layers"},
-    {"methods"},
+    {"methods", "fast"},
     {"presets"},
     {"weights", "prediction"},
     {"answers"},

@@ -66,6 +66,14 @@ def test_every_part_and_plot_can_be_made(results):
         assert drawn.tag.endswith("svg") and name.endswith(".svg")
 
 
+def test_the_page_of_performance_is_what_the_tool_makes():
+    tool = runpy.run_path(str(ROOT / "tools" / "performance.py"), run_name="imported")
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert tool["written"](page) == page
+    with pytest.raises(ValueError, match="a mark 'nothing'"):
+        tool["written"]("<!-- made: nothing --><!-- end -->")
+
+
 def test_the_page_of_results_is_what_the_tool_makes():
     tool = runpy.run_path(str(ROOT / "tools" / "results.py"), run_name="imported")
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
