@@ -15,8 +15,8 @@ import typer
 from refseg.cli.options import DeviceOption, JsonOption, ModelOption, complain, find_any_model, load_predictor
 
 if TYPE_CHECKING:
+    from refseg.annotate.rows import Row
     from refseg.answers import About
-    from refseg.segment import Task
 
 
 def segment(
@@ -48,9 +48,10 @@ def segment(
 
     The packaged models know the drawn shapes of RefShapes; photos need a model that was trained on photos.
     """
+    from refseg.annotate.rows import IMAGES, Row
     from refseg.data.expressions import check_expression
     from refseg.data.formats.images import read_image
-    from refseg.segment import IMAGES, Task, Writing, folder_tasks, read_list
+    from refseg.segment import Writing, folder_tasks, read_list
 
     how = Writing(threshold, not masks_only)
     given = arguments or []
@@ -79,11 +80,11 @@ def segment(
     if limit is not None:
         raise ValueError(f"--limit {limit} with one image: with a list or a folder it is accepted")
     read_image(image)  # a bad image is said before the model is loaded
-    _segment_all([Task(image, texts, 1)], str(image), model, device, out, how, as_json, overwrite, again=True)
+    _segment_all([Row(image, texts, "line 1")], str(image), model, device, out, how, as_json, overwrite, again=True)
 
 
 def _segment_all(
-    tasks: list[Task],
+    tasks: list[Row],
     source: str,
     model: str,
     device: str | None,
