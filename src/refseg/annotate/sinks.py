@@ -52,7 +52,7 @@ def write_rows(rows: list[dict[str, Any]], file: Path, format: str) -> None:
         return
     import pyarrow
 
-    table = pyarrow.Table.from_pylist(rows, schema=_schema())
+    table = pyarrow.Table.from_pylist(rows, schema=schema())
     write_beside(file, lambda beside: library().write_table(table, beside, compression="zstd"))
 
 
@@ -94,14 +94,15 @@ def merge(folder: Path, parts: int, format: str, target: Path) -> None:
 
     def tables(beside: Path) -> None:
         parquet = library()
-        with parquet.ParquetWriter(beside, _schema(), compression="zstd") as whole:
+        with parquet.ParquetWriter(beside, schema(), compression="zstd") as whole:
             for file in files:
-                whole.write_table(parquet.read_table(file, schema=_schema(), partitioning=None))
+                whole.write_table(parquet.read_table(file, schema=schema(), partitioning=None))
 
     write_beside(target, lines if format == "jsonl" else tables)
 
 
-def _schema() -> Any:
+def schema() -> Any:
+    """The columns of Parquet with their types."""
     import pyarrow as pa
 
     rle = pa.struct([("size", pa.list_(pa.int64())), ("counts", pa.string())])

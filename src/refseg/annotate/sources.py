@@ -21,7 +21,7 @@ from refseg.files import first_line
 
 ACCEPTED = "a list in JSON lines, a folder of images, .tar archives or .parquet files are accepted"
 _BRACES = re.compile(r"\{(\d+\.\.\d+|[^{}]*,[^{}]*)\}")
-_MOST_FILES = 10**6
+_MOST_FILES = 10**5
 _ENDS = 2**16  # bytes at both ends of a large file, by which it is known again
 _TRIED = 20  # chunks that cannot be read, before an input is refused
 
