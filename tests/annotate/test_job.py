@@ -46,7 +46,7 @@ def contents(folder):
 def test_every_kind_is_answered_in_parts(kind, tmp_path):
     _, written = run(write(kind, tmp_path / "in", COUNT), tmp_path / "out")
     assert [part.inputs for part in written] == [3, 3, 3, 2] and sum(part.rows for part in written) == EXPRESSIONS
-    assert sorted(contents(tmp_path / "out")) == ["manifest.json", *(f"part-{n:06d}.jsonl" for n in range(4))]
+    assert sorted(contents(tmp_path / "out")) == ["_manifest.json", *(f"part-{n:06d}.jsonl" for n in range(4))]
     rows = answers_in(tmp_path / "out")
     assert [row["area"] for row in rows] == [int(mask.sum()) for number in range(COUNT) for mask in masks(number)]
     assert [row["expression"] for row in rows] == [text for number in range(COUNT) for text in asked(number)]
@@ -99,15 +99,15 @@ def test_files_of_others_are_kept(listed, tmp_path):
     out.mkdir()
     (out / "notes.txt").write_text("mine")
     (out / "part-000001.jsonl").write_text("mine")
-    with pytest.raises(ValueError, match="part-000001.jsonl: is there without manifest.json; it was kept"):
+    with pytest.raises(ValueError, match="part-000001.jsonl: is there without _manifest.json; it was kept"):
         run(listed, out)
     (out / "part-000001.jsonl").unlink()
     for mine in ('{"name": "an app"}', "no json", "[1]"):
-        (out / "manifest.json").write_text(mine)
-        with pytest.raises(ValueError, match="manifest.json: "):
+        (out / "_manifest.json").write_text(mine)
+        with pytest.raises(ValueError, match="_manifest.json: "):
             run(listed, out)
-        assert contents(out) == {"notes.txt": b"mine", "manifest.json": mine.encode()}
-    (out / "manifest.json").unlink()
+        assert contents(out) == {"notes.txt": b"mine", "_manifest.json": mine.encode()}
+    (out / "_manifest.json").unlink()
     run(listed, out)
     assert contents(out)["notes.txt"] == b"mine" and len(contents(out)) == 6
 
@@ -125,7 +125,7 @@ def test_one_file_is_made_of_the_parts_and_nothing_is_done_again(listed, tmp_pat
         pq.read_table(file).to_pylist() if format == "parquet" else list(map(json.loads, file.read_text().splitlines()))
     )
     assert found == answers_in(tmp_path / "parts", format)
-    assert sorted(contents(tmp_path / f"answers.{format}.parts")) == ["manifest.json"]
+    assert sorted(contents(tmp_path / f"answers.{format}.parts")) == ["_manifest.json"]
     before = file.read_bytes()
     stub, written = run(listed, file)
     assert stub.passes == written == [] and file.read_bytes() == before
@@ -151,7 +151,7 @@ def test_a_job_that_is_killed_while_it_makes_one_file_goes_on(listed, tmp_path, 
     monkeypatch.undo()
     stub, written = run(listed, file)
     assert stub.passes == written == [] and file.read_bytes() == before
-    assert sorted(contents(tmp_path / "answers.jsonl.parts")) == ["manifest.json"]
+    assert sorted(contents(tmp_path / "answers.jsonl.parts")) == ["_manifest.json"]
 
 
 def test_a_file_of_that_name_is_kept(listed, tmp_path):
@@ -220,3 +220,16 @@ def test_an_output_below_a_file_is_said(listed, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match="file/out: cannot be written to"):
         run(listed, tmp_path / "file" / "out")
+
+
+def test_one_file_with_an_error_is_made_again_if_that_is_wanted(listed, tmp_path):
+    picture, file = tmp_path / "in" / "p004.png", tmp_path / "answers.jsonl"
+    content = picture.read_bytes()
+    picture.write_bytes(b"no image")
+    run(listed, file)
+    assert sum(json.loads(line)["error"] is not None for line in file.read_text().splitlines()) == len(asked(4))
+    picture.write_bytes(content)
+    assert run(listed, file)[1] == []
+    run(listed, file, retry=True)
+    assert all(json.loads(line)["error"] is None for line in file.read_text().splitlines())
+    assert run(listed, file, retry=True)[1] == []

@@ -58,7 +58,7 @@ def test_a_folder_with_given_expressions_to_parquet(refseg, model, listed, tmp_p
                            "--expression", "left", "--format", "parquet", "--rows", 5, "--limit", 7)  # fmt: skip
     assert code == 0 and said.startswith("14 rows for 7 of the input -> ")
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
-        "manifest.json", "part-000000.parquet", "part-000001.parquet"]  # fmt: skip
+        "_manifest.json", "part-000000.parquet", "part-000001.parquet"]  # fmt: skip
     table = pq.read_table(tmp_path / "out")
     assert table.column("expression").to_pylist() == ["red", "left"] * 7
     assert table.column("image").to_pylist()[::2] == sorted(f"{n}.png" for n in range(ROWS))[:7]

@@ -1,7 +1,7 @@
 """A job: what of an input is not answered yet is answered and written, and nothing is written twice.
 
 The answers to a chunk are one part of the output. A part is written beside its place and renamed, so that it is whole,
-whoever is killed. `manifest.json` says what the parts are made of, and refuses those of another job.
+whoever is killed. `_manifest.json` says what the parts are made of, and refuses those of another job.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from refseg.files import FolderLock, prepare_folder, write_text_beside
 if TYPE_CHECKING:
     from refseg.answers import About, Answerer
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"  # readers of a folder of Parquet pass over names that begin so
 ROWS = 64  # of a chunk
 _TOLD = {"input": "input", "asked": "expressions", "threshold": "threshold", "rows": "rows of a part",
          "limit": "limit", "format": "format", "model": "model"}  # fmt: skip
@@ -35,7 +35,7 @@ class Output:
     """Where answers go.
 
     Attributes:
-        folder: Folder of the parts and of `manifest.json`.
+        folder: Folder of the parts and of `_manifest.json`.
         format: `jsonl` or `parquet`.
         file: The file that is made of all parts at the end; None where the parts are the output.
     """
@@ -149,6 +149,7 @@ class Job:
             "refseg": "annotate", "input": source.identity(), "asked": list(source.asked), "threshold": threshold,
             "rows": rows, "limit": limit, "format": output.format,
         }  # fmt: skip
+        self._compare()
         prepare_folder(output.folder)
         self._lock = FolderLock(output.folder)
 
@@ -163,11 +164,6 @@ class Job:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether everything was written before."""
-        return self._found().get("done") is True
 
     def run(self, executor: Executor, retry: bool = False) -> Iterator[Written]:
         """Answers what is missing.
@@ -188,8 +184,10 @@ class Job:
         self.manifest["model"] = {"name": about.name, "identity": about.identity or about.sha256}
         self._compare()
         before = self._found()
-        if before.get("done") and self.output.file is not None and self.output.file.is_file() and not retry:
-            return
+        file = self.output.file
+        if before.get("done") and file is not None and file.is_file():
+            if not (retry and has_errors(file, self.output.format)):
+                return
         self._note(**{key: before[key] for key in ("merging",) if key in before})
         there = parts_in(self.output.folder, self.output.format)
         counted = Counter[str]()
