@@ -10,8 +10,8 @@ from pycocotools import mask as coco
 from annotated import Known, asked, masks, shape, write
 from refseg.annotate import answering
 from refseg.annotate.answering import answered, check_threshold
+from refseg.annotate.opening import open_source
 from refseg.annotate.rows import Row
-from refseg.annotate.sources import open_source
 from served import picture
 
 COLUMNS = ["source", "id", "image", "expression", "score", "box", "area", "rle", "width", "height", "model", "warning",

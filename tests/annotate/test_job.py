@@ -12,8 +12,8 @@ import pytest
 from annotated import KINDS, Known, answers_in, asked, masks, write
 from refseg.annotate import job as job_module
 from refseg.annotate.job import InProcess, Job, output_of
+from refseg.annotate.opening import open_source
 from refseg.annotate.sinks import merge
-from refseg.annotate.sources import open_source
 from refseg.files import FolderLock
 
 COUNT = 11

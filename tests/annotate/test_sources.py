@@ -15,7 +15,7 @@ from PIL import Image
 
 from annotated import KINDS, add, asked, shape, write
 from refseg.annotate import lists, tars
-from refseg.annotate.sources import files_of, open_source
+from refseg.annotate.opening import files_of, open_source
 from served import picture
 
 COUNT = 11

@@ -21,7 +21,7 @@ import pytest
 from annotated import Known, answers_in, asked, write
 from refseg.annotate import workers
 from refseg.annotate.job import InProcess, Job, output_of
-from refseg.annotate.sources import open_source
+from refseg.annotate.opening import open_source
 from refseg.weights.store import save_model
 from tiny import tiny_model
 
@@ -53,7 +53,7 @@ class PlayedRay:
     def __init__(self, seed=0):
         kinds = ("RayActorError", "RaySystemError", "WorkerCrashedError", "OutOfMemoryError", "ObjectLostError")
         self.exceptions = SimpleNamespace(RayTaskError=RayTaskError, **{n: type(n, (RayError,), {}) for n in kinds})
-        self.chance, self.started, self.is_up = random.Random(seed), 0, False
+        self.chance, self.started, self.killed, self.is_up = random.Random(seed), 0, 0, False
 
     def init(self, **given):
         self.given, self.is_up = given, True
@@ -63,6 +63,10 @@ class PlayedRay:
 
     def cluster_resources(self):
         return {"CPU": 2.0}
+
+    def kill(self, actor):
+        actor.alive = False
+        self.killed += 1
 
     def remote(self, **options):
         assert options == {"num_cpus": 1, "num_gpus": 0, "max_restarts": 0, "max_task_retries": 0}
@@ -166,7 +170,7 @@ def test_a_worker_that_ends_now_and_then_changes_nothing(played, listed, tmp_pat
     played.chance = random.Random(seed)
     played.kills = Counter({"deadly": 1, "12": 1, "3": 1})
     assert on_ray(listed, tmp_path / "ray") == plain(listed, tmp_path / "plain")
-    assert played.started == 5 and played.kills.total() == 0
+    assert played.started == 5 and played.killed == 3 and played.kills.total() == 0
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -85,6 +85,11 @@ def test_a_job_without_any_answer_fails(refseg, model, listed, tmp_path):
         file.unlink()
     code, said, _ = refseg("annotate", listed, tmp_path / "out", "--model", model)
     assert code == 2 and "24 of them with an error" in said
+    with listed.open("a") as file:
+        file.write("no json\n" * 60)
+    assert refseg("annotate", listed, tmp_path / "new", "--model", model)[0] == 2
+    (tmp_path / "new" / "part-000001.jsonl").unlink()
+    assert refseg("annotate", listed, tmp_path / "new", "--model", model)[0] == 0
 
 
 @pytest.mark.parametrize(

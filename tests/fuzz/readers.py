@@ -22,7 +22,7 @@ from annotated import write
 from ball import OUTLINE, ball, coco_data, own_data, photo
 from fuzz import mutate
 from fuzz.mutate import Mutator
-from refseg.annotate.sources import open_source
+from refseg.annotate.opening import open_source
 from refseg.data.formats.images import read_image
 from refseg.data.formats.mask_pictures import read_mask
 from refseg.data.sets import open_data, open_splits

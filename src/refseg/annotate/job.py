@@ -145,6 +145,7 @@ class Job:
     ) -> None:
         self.source, self.output = source, output
         self.threshold, self.rows, self.limit = threshold, rows, limit
+        self.before = 0  # parts that were there
         self.manifest: dict[str, Any] = {
             "refseg": "annotate", "input": source.identity(), "asked": list(source.asked), "threshold": threshold,
             "rows": rows, "limit": limit, "format": output.format,
@@ -190,6 +191,7 @@ class Job:
                 return
         self._note(**{key: before[key] for key in ("merging",) if key in before})
         there = parts_in(self.output.folder, self.output.format)
+        self.before = len(there)
         counted = Counter[str]()
         for chunk, rows in executor.answered(self._missing(there, retry, counted)):
             part = part_of(self.output.folder, chunk.number, self.output.format)

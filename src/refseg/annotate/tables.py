@@ -41,7 +41,8 @@ class Tables(Source):
         """As `Source.read`; only the groups of rows are read in which the chunk lies."""
         folder = self.folder_of_images(chunk.shard)
         with library().ParquetFile(self.path(chunk.shard)) as file:
-            groups, skipped, before = [], 0, 0
+            groups: list[int] = []
+            skipped = before = 0
             for group in range(file.metadata.num_row_groups):
                 end = before + file.metadata.row_group(group).num_rows
                 if end > chunk.first and before < chunk.first + chunk.count:

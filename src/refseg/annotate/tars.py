@@ -109,7 +109,7 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """Headers, none of which is kept."""
     archive = tarfile.open(fileobj=file, mode="r:")
     while (member := archive.next()) is not None:
-        archive.members.clear()
+        archive.members.clear()  # type: ignore[attr-defined]
         yield member
     file.seek(archive.offset)
     if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # a header that is none ends an archive without a word

@@ -156,7 +156,7 @@ class OnRay:
                 if found is not None:
                     self._idle.append(worker)
                 else:
-                    self._start_worker()
+                    self._replace(worker)
                     found = self._given_up(task, again, opened)
                 done = None if found is None else _put(task, found, opened)
                 if done is not None:
@@ -180,6 +180,10 @@ class OnRay:
         again.appendleft(task)
         return None
 
+    def _replace(self, worker: Any) -> None:
+        self._ray.kill(worker)  # one that cannot be reached may be there, and has what the next one needs
+        self._start_worker()
+
     def _start_worker(self) -> None:
         options = {"num_cpus": 1, "num_gpus": self._gpu, "max_restarts": 0, "max_task_retries": 0}
         worker = self._ray.remote(**options)(Worker).remote(*self._given)
@@ -193,7 +197,7 @@ class OnRay:
             if self._lost >= (_LOADS if self._about is None else _LATER_LOADS):
                 ended = f"{self._lost} workers ended while they loaded the model"
                 raise OSError(f"{self._given[0]}: {ended}; fewer --workers, or machines with more memory, are accepted")
-            self._start_worker()
+            self._replace(worker)
             return
         if self._about is not None and about.identity != self._about.identity:
             raise ValueError(f"{self._given[0]}: is not the same model on all machines; one and the same is accepted")

@@ -57,7 +57,7 @@ def annotate(
     A row that cannot be answered says why, and the others are done.
     """
     from refseg.annotate.job import Job, output_of
-    from refseg.annotate.sources import open_source
+    from refseg.annotate.opening import open_source
     from refseg.data.expressions import check_expression
 
     if workers is not None and ray is None:
@@ -70,16 +70,15 @@ def annotate(
     to = output_of(output, format_)
     found = find_any_model(model)
     source.check(rows)
-    with Job(source, to, threshold, rows, limit) as job:
-        with _executor(source, threshold, found, model, ray, workers, device) as executor:
-            counted = _run(job, executor, retry)
+    answering = _executor(source, threshold, found, model, ray, workers, device)
+    with Job(source, to, threshold, rows, limit) as job, answering as executor:
+        inputs, written, errors = _run(job, executor, retry)
     where = to.file or to.folder
-    inputs, written, errors = counted
     bad = f", {errors} of them with an error" if errors else ""
     typer.echo(
         f"{written} rows for {inputs} of the input{bad} -> {where}" if inputs else f"nothing left to do -> {where}"
     )
-    if errors and errors == written:
+    if errors == written > 0 and not job.before:
         raise typer.Exit(2)
 
 
@@ -97,6 +96,7 @@ def _executor(
 
 def _run(job: Any, executor: Any, retry: bool) -> tuple[int, int, int]:
     """Works through a job; rows of the input, rows that were written, and those with an error."""
+    from refseg.fields import printable
     from refseg.progress import ProgressBar
 
     inputs = rows = errors = told = 0
@@ -107,7 +107,7 @@ def _run(job: Any, executor: Any, retry: bool) -> tuple[int, int, int]:
             if part.errors and told < SHOWN:
                 told += 1
                 more = f" (and {part.errors - 1} more in this part)" if part.errors > 1 else ""
-                complain(part.first + more)
+                complain(printable(part.first) + more)
     return inputs, rows, errors
 
 
