@@ -174,7 +174,7 @@ def _look(row: Row) -> _Seen:
             pixels, error = read_image(row.image), ""
         except Exception as problem:  # no image ends a job
             pixels, error = None, said_of(problem)
-    told = [first_line(each.message) for each in caught if issubclass(each.category, UserWarning)]
+    told = [" ".join(str(each.message).split()) for each in caught if issubclass(each.category, UserWarning)]
     return _Seen(row, pixels, error, "; ".join(dict.fromkeys(told)))
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from refseg.annotate.answering import failed
 from refseg.annotate.job import answers_to
 from refseg.annotate.sources import Chunk, Source
-from refseg.files import first_line
+from refseg.files import first_line, is_alive
 
 if TYPE_CHECKING:
     from refseg.answers import About
@@ -238,8 +238,9 @@ class OnRay:
                                  "is accepted") from error  # fmt: skip
             return
         workers = self._workers or os.cpu_count() or 1
+        _sweep(Path(_short_folder()))
         for trial in range(1, _STARTS + 1):
-            self._temporary = tempfile.mkdtemp(prefix="ray-", dir=_short_folder())
+            self._temporary = tempfile.mkdtemp(prefix=f"rs-{os.getpid()}-", dir=_short_folder())
             try:
                 self._ray.init(
                     address="local", num_cpus=workers, include_dashboard=False, object_store_memory=_STORE,
@@ -282,9 +283,18 @@ def _findable(model: str) -> str:
     return str(Path(model).absolute()) if model not in packaged_models() and os.path.isdir(model) else model
 
 
-def _short_folder() -> str | None:
-    """A folder with a short name, since those of sockets may not be long; None for the usual one."""
-    return "/tmp" if len(tempfile.gettempdir()) > 30 and os.path.isdir("/tmp") else None
+def _short_folder() -> str:
+    """A folder for what is temporary with a short name, since those of sockets may not be long."""
+    usual = tempfile.gettempdir()
+    return "/tmp" if len(usual) > 30 and os.path.isdir("/tmp") else usual
+
+
+def _sweep(folder: Path) -> None:
+    """Takes away what a Ray of a killed command left."""
+    for leftover in folder.glob("rs-*-????????"):
+        process = leftover.name.split("-")[1]
+        if process.isdigit() and not is_alive(int(process)):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _resources(ray: Any) -> str:
