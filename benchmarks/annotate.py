@@ -2,9 +2,9 @@
 
     python benchmarks/annotate.py --rows 20000 --json
 
-Draws so many RefShapes scenes into a folder, each with one of its expressions, and annotates them twice. The rate is
-that between the first part and the last, without the start. Memory is the resident set of the process that was started,
-of Ray's workers, and of Ray's own processes, at points over the time. Linux.
+Draws RefShapes scenes into a folder, each in eight positions with one of its expressions, and annotates them twice. The
+rate is that between the first part and the last, without the start. Memory is the resident set of the process that was
+started, of Ray's workers, and of Ray's own processes, at points over the time. Linux.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from refseg.data.shapes import RefShapes
@@ -31,13 +32,15 @@ PART = 64  # rows
 
 
 def draw(folder: Path, rows: int) -> Path:
-    """Writes scenes and a list of them."""
+    """Writes scenes, each turned and mirrored in all eight ways, and a list of them."""
     data, lines = RefShapes("refshapes", "train"), []
-    for number in range(rows):
-        scene = data[number]
-        Image.fromarray(scene.image).save(folder / f"{number:06d}.png", compress_level=1)
-        text = scene.expressions[number % len(scene.expressions)].text
-        lines.append(json.dumps({"image": f"{number:06d}.png", "expression": text}) + "\n")
+    for first in range(0, rows, 8):
+        scene = data[first // 8]
+        for number in range(first, min(first + 8, rows)):
+            image = np.rot90(scene.image[:, :: -1 if number & 4 else 1], number & 3)
+            Image.fromarray(image).save(folder / f"{number:06d}.png", compress_level=1)
+            text = scene.expressions[number % len(scene.expressions)].text
+            lines.append(json.dumps({"image": f"{number:06d}.png", "expression": text}) + "\n")
     (folder / "list.jsonl").write_text("".join(lines))
     return folder / "list.jsonl"
 
