@@ -91,7 +91,7 @@ class PlayedRay:
             return getattr(promise.inside, promise.name)(*promise.given)
         except Ended:
             promise.actor.alive = False
-            raise self.exceptions.RayActorError from None
+            raise self.exceptions.RayActorError("The actor died.\nNo module named 'refseg'") from None
         except Exception as error:
             raise RayTaskError(error) from None
 
@@ -220,7 +220,7 @@ def test_workers_that_end_while_they_load_are_replaced_and_not_for_ever(played, 
     on_ray(listed, tmp_path / "ray", workers_=1)
     assert played.started == 2
     played.loads = [Ended() for _ in range(100)]
-    with pytest.raises(OSError, match="stub: 3 workers ended while they loaded the model; fewer --workers"):
+    with pytest.raises(OSError, match=r"3 workers ended while they loaded the model \(No module named 'refseg'\); f"):
         on_ray(listed, tmp_path / "other", workers_=2)
 
 

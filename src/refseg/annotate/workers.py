@@ -104,6 +104,7 @@ class OnRay:
         self._loading: dict[Any, Any] = {}  # workers that load the model, by what they promised
         self._idle: deque[Any] = deque()
         self._lost = 0  # workers that ended while they loaded the model
+        self._why = ""  # the last one ended
 
     def __enter__(self) -> OnRay:
         try:
@@ -195,7 +196,7 @@ class OnRay:
         if about is None:
             self._lost += 1
             if self._lost >= (_LOADS if self._about is None else _LATER_LOADS):
-                ended = f"{self._lost} workers ended while they loaded the model"
+                ended = f"{self._lost} workers ended while they loaded the model ({self._why})"
                 raise OSError(f"{self._given[0]}: {ended}; fewer --workers, or machines with more memory, are accepted")
             self._replace(worker)
             return
@@ -225,7 +226,8 @@ class OnRay:
             raise OSError(f"a worker failed ({type(cause).__name__}: {first_line(cause)})") from None
         except (self._ray.exceptions.RayActorError, self._ray.exceptions.RaySystemError,
                 self._ray.exceptions.WorkerCrashedError, self._ray.exceptions.OutOfMemoryError,
-                self._ray.exceptions.ObjectLostError):  # fmt: skip
+                self._ray.exceptions.ObjectLostError) as error:  # fmt: skip
+            self._why = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
             return None
 
     def _connect(self) -> None:
