@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -251,9 +252,24 @@ def test_a_ray_that_does_not_start_is_tried_again_and_then_said(played, listed, 
     with pytest.raises(OSError, match=r"^--ray local: Ray does not start here \(The current node timed out\)$"):
         on_ray(listed, tmp_path / "ray")
     assert len(tried) == 3 and not any(Path(given["_temp_dir"]).exists() for given in tried)
-    with pytest.raises(ValueError, match=r"^--ray somewhere:1: no Ray there \(none\); local, auto or HOST:PORT is acc"):
-        played.init = lambda **given: (_ for _ in ()).throw(ConnectionError("none"))
-        on_ray(listed, tmp_path / "ray", address="somewhere:1")
+    played.init = lambda **given: (_ for _ in ()).throw(ConnectionError("none"))
+    with pytest.raises(ValueError, match=r"^--ray auto: no Ray there \(none\); local, auto or HOST:PORT is accepted$"):
+        on_ray(listed, tmp_path / "ray", address="auto")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}"])
+def test_an_address_where_nobody_listens_is_said_at_once(played, listed, tmp_path, address):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # and does not listen
+        address = address.format(port=free.getsockname()[1])
+        with pytest.raises(
+            ValueError, match=rf"^--ray {address}: no Ray there \(.*refused\); local, auto or HOST:PORT"
+        ):
+            on_ray(listed, tmp_path / "ray", address=address)
+        assert not hasattr(played, "given")
+        free.listen()
+        on_ray(listed, tmp_path / "ray", address=address)
+        assert played.given["address"] == address and "num_cpus" not in played.given
 
 
 def test_what_a_killed_ray_left_is_taken_away(played, listed, tmp_path, monkeypatch):

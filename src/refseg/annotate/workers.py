@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections import deque
@@ -234,6 +235,7 @@ class OnRay:
         quiet = {"log_to_driver": False, "logging_level": "CRITICAL", "configure_logging": True}
         if self._address != LOCAL:
             try:
+                _look_for(self._address)  # Ray itself tries for minutes
                 self._ray.init(address=self._address, **quiet)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise ValueError(f"--ray {self._address}: no Ray there ({first_line(error)}); local, auto or HOST:PORT "
@@ -283,6 +285,17 @@ def _findable(model: str) -> str:
     from refseg.weights.folders import packaged_models
 
     return str(Path(model).absolute()) if model not in packaged_models() and os.path.isdir(model) else model
+
+
+def _look_for(address: str) -> None:
+    """Looks whether anybody listens at HOST:PORT.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _short_folder() -> str:
