@@ -254,7 +254,8 @@ class OnRay:
             except Exception as error:  # its own class is Exception itself
                 self._leave()
                 if trial == _STARTS:
-                    raise OSError(f"--ray local: Ray does not start here ({first_line(error)})") from error
+                    hint = "a less busy machine is accepted, or `ray start --head` and --ray auto"
+                    raise OSError(f"--ray local: Ray does not start here ({first_line(error)}); {hint}") from error
 
     def _leave(self) -> None:
         self._ray.shutdown()
