@@ -25,6 +25,8 @@ LANGUAGES = {"", "python", "json", "csv", "text", "mermaid"}
 NOT_RUN = [
     ("CONTRIBUTING.md", "refseg train lgformer-shapes --out runs/lgformer"),
     ("README.md", 'refseg segment IMAGE "the man in black on the left"'),
+    ("docs/annotate.md", "import ray"),
+    ("docs/annotate.md", "pip install 'refseg[ray]'"),
     ("docs/export.md", "import json, numpy as np, onnxruntime as ort"),
     ("docs/export.md", "pip install 'refseg[export]'"),
     ("docs/photos.md", "refseg convert lgformer model_refcoco.pth lgformer-refcoco"),
@@ -202,7 +204,15 @@ def check_own_data(found, folder):
     assert rows["a polygon: the striped square"] == rows["one polygon without the outer list"] > 7000
 
 
+def check_annotate(found, folder):
+    assert [row["error"] is None for row in found["rows"]] == [True, True, True, False]
+    assert found["rows"][0]["id"] == "scene-1" and found["mask"].shape == (340, 448)
+    assert found["mask"].sum() == found["rows"][0]["area"] == pytest.approx(8193, rel=0.01)
+    assert [file.name for file in sorted((folder / "answers").glob("part-*"))] == ["part-000000.parquet"]
+
+
 CHECKS = {
+    "docs/annotate.md": check_annotate,
     "docs/predict.md": check_predict,
     "docs/evaluate.md": check_evaluate,
     "docs/data.md": check_data,
@@ -228,7 +238,7 @@ def test_a_page_runs_from_its_first_block_to_its_last(page, refseg, tmp_path, mo
         if block.file:
             Path(block.file).parent.mkdir(parents=True, exist_ok=True)
             Path(block.file).write_text(block.body)
-        elif block.language == "python":
+        elif block.language == "python" and not block.not_run:
             exec(compile("\n" * block.line + block.body, str(page), "exec", dont_inherit=True), found)
         elif not block.language and not block.not_run:
             for line in block.commands:

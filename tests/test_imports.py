@@ -37,8 +37,9 @@ ROOMS = [
     {"answers"},
     {"hub_models", "export"},
     {"predictor"},
+    {"annotate"},
     {"segment", "scoring"},
-    {"training", "explain", "annotate"},
+    {"training", "explain"},
     {"web"},
     {"cli"},
 ]

@@ -87,14 +87,15 @@ def sweep(folder: Path, name: str | None = None) -> None:
     """
     for leftover in folder.glob(f".{'*' if name is None else glob_escape(name)}.*.part"):
         found = _PART.fullmatch(leftover.name)
-        if found is not None and not _is_alive(int(found[1])):
+        if found is not None and not is_alive(int(found[1])):
             if not leftover.is_dir() or leftover.is_symlink():
                 leftover.unlink(missing_ok=True)
             elif name is not None:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether there is a process of this number."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

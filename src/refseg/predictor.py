@@ -73,7 +73,7 @@ class Predictor(NetworkAnswerer):
         cls,
         name: str | Path | Found = DEFAULT_MODEL,
         device: str | torch.device | None = None,
-        precision: str = "auto",
+        precision: str | None = "auto",
     ) -> Answerer:
         """Loads a packaged model, a model folder, or one from the Hugging Face hub, and returns what answers with it.
 
@@ -81,7 +81,8 @@ class Predictor(NetworkAnswerer):
             name: A packaged name, the folder of a model, run or export, `user/name` on the hub, or one of
                 `refseg.hub_models.CATALOGUE`, as `florence-2-base`; or what `find_hub_model` found of one.
             device: CUDA where there is one by default.
-            precision: As for `Predictor`; an export has its own, and hub models but CLIPSeg answer in fp32.
+            precision: As for `Predictor`; an export has its own, and hub models but CLIPSeg answer in fp32. None is
+                fp32, or what an export has.
 
         Returns:
             A `Predictor`, or what fits a model of another kind.
@@ -91,7 +92,8 @@ class Predictor(NetworkAnswerer):
         """
         from refseg.fast.choice import check_precision
 
-        check_precision(precision)
+        if precision is not None:
+            check_precision(precision)
         if not isinstance(name, Found) and (exported := find_export(name)) is not None:
             return with_own_precision(load_export(exported, device), precision)
         found = name if isinstance(name, Found) else find_hub_model(name)
@@ -99,7 +101,9 @@ class Predictor(NetworkAnswerer):
         from refseg.weights.store import Model, load_model
 
         model = load_model(cast(str, name)) if found is None else load_hub_model(found, pick_device(device))
-        return cls(model, device, precision) if isinstance(model, Model) else with_own_precision(model, precision)
+        if isinstance(model, Model):
+            return cls(model, device, precision or "fp32")
+        return with_own_precision(model, precision)
 
     def predict(
         self, images: Sequence[np.ndarray], expressions: Sequence[Sequence[str]], details: bool = False
@@ -216,13 +220,13 @@ class Predictor(NetworkAnswerer):
         return encoded
 
 
-def with_own_precision(answerer: Answerer, precision: str) -> Answerer:
+def with_own_precision(answerer: Answerer, precision: str | None) -> Answerer:
     """A model that answers in one precision, if that is what is asked for.
 
     Raises:
         ValueError: Another one is.
     """
     own = answerer.about.precision
-    if precision not in ("auto", own):
+    if precision not in (None, "auto", own):
         raise ValueError(f"precision {precision!r}: {answerer.about.name} answers in {own}; auto or {own} is accepted")
     return answerer

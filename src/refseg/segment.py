@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,37 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from refseg.data.expressions import check_expression
+from refseg.annotate.answering import at_threshold, check_threshold, described
+from refseg.annotate.rows import IMAGES, Row, names_of_images, row_of_line
 from refseg.data.formats.images import read_image
-from refseg.data.formats.rle import encode_rle
-from refseg.fields import parse_json, read_text, shown
+from refseg.fields import read_text
 from refseg.files import hash_of, write_beside
 from refseg.ledger import Key, Ledger, files_of
 from refseg.prediction import Prediction
 
 if TYPE_CHECKING:
     from refseg.answers import Answerer
-
-
-OWN = re.compile(r".+\.\d+\.(mask|overlay)\.png")  # what this command writes
-IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # what is taken of a folder
-
-
-@dataclass(frozen=True)
-class Task:
-    """One image of a list with its expressions.
-
-    Attributes:
-        image: Path of the image.
-        expressions: What is asked; nothing in a row that asks for nothing that can be answered.
-        line: Line of the list, for messages.
-        problem: What is wrong with the row, with its line; empty if nothing is.
-    """
-
-    image: Path
-    expressions: tuple[str, ...]
-    line: int
-    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,11 +69,7 @@ def write_prediction(
         write_png(prediction.overlay(pixels), picture)
     return {
         "image": str(image),
-        "expression": prediction.expression,
-        "score": None if prediction.score is None else round(prediction.score, 6),
-        "box": list(prediction.box) if prediction.box else None,
-        "area": prediction.area,
-        "rle": encode_rle(prediction.mask),
+        **described(prediction),
         "mask": str(mask),
         "overlay": str(picture) if overlays else None,
     }
@@ -106,7 +80,7 @@ def write_png(picture: Image.Image, path: Path) -> None:
     write_beside(path, lambda beside: picture.save(beside, format="PNG"))
 
 
-def read_list(path: Path, images: Path | None = None) -> list[Task]:
+def read_list(path: Path, images: Path | None = None) -> list[Row]:
     """Reads a list of tasks: JSON lines with `image` and `expression` or `expressions`.
 
     Paths are relative to the list, or to the folder `images`. A row of another form becomes a task with a problem, so
@@ -124,9 +98,9 @@ def read_list(path: Path, images: Path | None = None) -> list[Task]:
         if not text.strip():
             continue
         try:
-            tasks.append(_task(text, path.parent if images is None else images, line))
+            tasks.append(row_of_line(text, path.parent if images is None else images, line))
         except ValueError as error:
-            tasks.append(Task(Path(), (), line, str(error)))
+            tasks.append(Row(Path(), (), f"line {line}", str(error)))
     if not tasks:
         raise ValueError(f"{path}: empty; JSON lines with image and expression are accepted")
     if all(task.problem for task in tasks):
@@ -134,26 +108,7 @@ def read_list(path: Path, images: Path | None = None) -> list[Task]:
     return tasks
 
 
-def _task(text: str, folder: Path, line: int) -> Task:
-    where = f"line {line}"
-    row = parse_json(text, where)
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: {shown(row)}; an object with image and expression is accepted")
-    texts = row.get("expressions", [row.get("expression")])
-    both = "expression" in row and "expressions" in row
-    if both or not isinstance(row.get("image"), str) or not isinstance(texts, list) or not texts:
-        raise ValueError(f'{where}: needs "image" and either "expression" or a list "expressions"')
-    for expression in texts:
-        try:
-            check_expression(expression)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-    if "\0" in row["image"] or any("\ud800" <= sign <= "\udfff" for sign in row["image"]):
-        raise ValueError(f"{where}: image {shown(row['image'])}; the name of a file is accepted")
-    return Task(folder / row["image"], tuple(texts), line)
-
-
-def folder_tasks(folder: Path, expressions: tuple[str, ...]) -> list[Task]:
+def folder_tasks(folder: Path, expressions: tuple[str, ...]) -> list[Row]:
     """The images of a folder, by name, each with all expressions.
 
     Left out are files that are no images by their name, and masks and overlays that this command wrote.
@@ -161,19 +116,15 @@ def folder_tasks(folder: Path, expressions: tuple[str, ...]) -> list[Task]:
     Raises:
         ValueError: There is none.
     """
-    files = sorted(
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() in IMAGES and not OWN.fullmatch(file.name) and file.is_file()
-    )
-    if not files:
+    names = names_of_images([file.name for file in folder.iterdir() if file.is_file()])
+    if not names:
         raise ValueError(f"{folder}: holds no images; {', '.join(IMAGES)} are accepted")
-    return [Task(image, expressions, line) for line, image in enumerate(files, start=1)]
+    return [Row(folder / name, expressions, f"line {line}") for line, name in enumerate(names, start=1)]
 
 
 def segment_list(
     predictor: Answerer,
-    tasks: list[Task],
+    tasks: list[Row],
     out: Path,
     how: Writing = Writing(),
     again: bool = False,
@@ -192,10 +143,8 @@ def segment_list(
     Yields:
         What became of each task.
     """
-    if not predictor.about.log_odds and how.threshold != 0.5:
-        raise ValueError(f"threshold {how.threshold:g}: {predictor.about.name} gives masks without log-odds; 0.5 is "
-                         "accepted")  # fmt: skip
     about = predictor.about
+    check_threshold(about, how.threshold)
     ledger = Ledger(out, about.identity, about.precision, how.threshold, how.overlays, overwrite)
     for task in tasks:
         if task.problem:
@@ -204,34 +153,36 @@ def segment_list(
         try:
             yield _segment(predictor, task, ledger, how, again)
         except ValueError as error:
-            yield Done([], f"line {task.line}: {error}")
+            yield Done([], f"{task.place}: {error}")
 
 
-def _segment(predictor: Answerer, task: Task, ledger: Ledger, how: Writing, again: bool) -> Done:
+def _segment(predictor: Answerer, task: Row, ledger: Ledger, how: Writing, again: bool) -> Done:
     """Answers the expressions of an image that were not answered before.
 
     Raises:
         ValueError: The image cannot be read.
     """
-    content = _content(task.image)
-    keys = [Key(task.image.stem, content, text) for text in task.expressions]
+    image = task.image
+    assert isinstance(image, Path)
+    content = _content(image)
+    keys = [Key(image.stem, content, text) for text in task.expressions]
     known = [None if again or not content else ledger.known(key) for key in keys]
     if all(entry is not None for entry in known):
         return Done([entry for entry in known if entry is not None])
-    pixels = read_image(task.image)
+    pixels = read_image(image)
     open_ = [place for place, entry in enumerate(known) if entry is None]
     predictions = predictor(pixels, [task.expressions[place] for place in open_])
     results: list[Any] = list(known)
     notes = []
     for place, prediction in zip(open_, predictions, strict=True):
         number, other = ledger.place(keys[place])
-        mask, _ = files_of(ledger.out, task.image.stem, number)
+        mask, _ = files_of(ledger.out, image.stem, number)
         if other is not None:
             notes.append(f"{other}: is not of this image, expression and model, and was kept; {mask} is this answer "
                          "(--overwrite replaces)")  # fmt: skip
         ledger.begin(keys[place], number)
-        at = prediction if how.threshold == prediction.threshold else prediction.at(how.threshold)
-        results[place] = write_prediction(task.image, pixels, at, number, ledger.out, how.overlays)
+        at = at_threshold(prediction, how.threshold)
+        results[place] = write_prediction(image, pixels, at, number, ledger.out, how.overlays)
         ledger.note(keys[place], results[place])
     return Done(results, "", tuple(notes))
 

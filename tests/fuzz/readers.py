@@ -18,9 +18,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
+from annotated import write
 from ball import OUTLINE, ball, coco_data, own_data, photo
 from fuzz import mutate
 from fuzz.mutate import Mutator
+from refseg.annotate.opening import open_source
 from refseg.data.formats.images import read_image
 from refseg.data.formats.mask_pictures import read_mask
 from refseg.data.sets import open_data, open_splits
@@ -134,6 +136,26 @@ def _data(folder: Path) -> list[Reader]:
         _of_file("REFER pickle", refer / "refs(unc).p", _all_samples, mutate.pickled_values, also=("instances.json",)),
         _of_file("REFER JSON", refer / "grefs(unc).json", _all_samples, mutate.json_values, also=("instances.json",)),
         _of_file("list", _list(folder / "list.jsonl"), read_list, *lines),
+        *_rows(folder / "rows"),
+    ]
+
+
+def _rows(folder: Path) -> list[Reader]:
+    """What `refseg annotate` reads; a row may say that it is wrong, an input without any other is refused."""
+
+    def read(path: Path) -> None:
+        source = open_source(str(path))
+        source.check(2)
+        for chunk in source.chunks(2):
+            found = list(source.rows(chunk))
+            assert len(found) == chunk.count and all(row.problem or row.expressions for row in found)
+
+    names = {kind: Path(write(kind, folder / kind, 5)) for kind in ("list", "tar", "paths", "structs")}
+    return [
+        _of_file("list of rows", names["list"], read, mutate.json_lines, also=("line 1",)),
+        _of_file("tar of rows", names["tar"], read, also=(".json", ".txt", "without an image")),
+        _of_file("Parquet of paths", names["paths"], read, also=("row 1",)),
+        _of_file("Parquet of images", names["structs"], read, also=("row 1",)),
     ]
 
 

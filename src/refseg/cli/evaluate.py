@@ -19,7 +19,7 @@ from refseg.cli.options import (
     OrientationOption,
     OverlapOption,
     OverwriteOption,
-    PrecisionOption,
+    OwnPrecisionOption,
     SkipBadOption,
     find_any_model,
     load_predictor,
@@ -67,7 +67,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the 95 % intervals.")] = 0,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
-    precision: PrecisionOption = "fp32",
+    precision: OwnPrecisionOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Score MODEL on a split: oIoU, mIoU and P@X under a protocol, with intervals and by groups of expressions."""

@@ -11,7 +11,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from refseg.cli import compare, convert, evaluate, explain, export, models, pretrain, push, runs, segment, serve, train
+from refseg.cli import (
+    annotate,
+    compare,
+    convert,
+    evaluate,
+    explain,
+    export,
+    models,
+    pretrain,
+    push,
+    runs,
+    segment,
+    serve,
+    train,
+)
 from refseg.cli.data import app as data_app
 from refseg.cli.options import complain, last_line
 
@@ -38,6 +52,7 @@ app = typer.Typer(
     help="Referring image segmentation: an image and a sentence go in, the mask of that one object comes out.",
 )
 app.command()(segment.segment)
+app.command()(annotate.annotate)
 app.command()(explain.explain)
 app.command()(serve.serve)
 app.command("eval")(evaluate.evaluate)

@@ -17,6 +17,9 @@ PrecisionOption = Annotated[
     str,
     typer.Option(help="fp32, bf16, int8, or auto: int8 for large networks on a CPU that multiplies bytes fast."),
 ]
+OwnPrecisionOption = Annotated[
+    str | None, typer.Option("--precision", help="fp32, bf16, int8 or auto; fp32, or what an export has, by default.")
+]
 DATA_HELP = (
     "refshapes, refshapes+ or refshapesg; a folder or file in REFER, COCO, JSONL or CSV layout; or refcoco, refcoco+, "
     "refcocog-umd, refcocog-google, refclef-unc, refclef-berkeley, grefcoco below the folder REFSEG_DATA."
@@ -88,8 +91,10 @@ def find_any_model(model: str) -> Any:
     return model if found is None else found
 
 
-def load_predictor(found: Any, device: str | None, precision: str = "fp32") -> Any:
+def load_predictor(found: Any, device: str | None, precision: str | None = None) -> Any:
     """The predictor of what `find_any_model` found; says in which precision it answers where that was chosen for it.
+
+    Without a precision it answers in fp32, or in what an export has.
 
     Raises:
         ValueError: There is no such device, the model is damaged, or it does not compute in that precision.

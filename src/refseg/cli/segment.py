@@ -24,8 +24,8 @@ from refseg.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from refseg.annotate.rows import Row
     from refseg.answers import About
-    from refseg.segment import Task
 
 
 def segment(
@@ -58,10 +58,11 @@ def segment(
 
     The packaged models know the drawn shapes of RefShapes; photos need a model that was trained on photos.
     """
+    from refseg.annotate.rows import IMAGES, Row
     from refseg.data.expressions import check_expression
     from refseg.data.formats.images import read_image
     from refseg.fast.choice import check_precision
-    from refseg.segment import IMAGES, Task, Writing, folder_tasks, read_list
+    from refseg.segment import Writing, folder_tasks, read_list
 
     how = Writing(threshold, not masks_only)
     check_precision(precision)
@@ -93,11 +94,11 @@ def segment(
     if limit is not None:
         raise ValueError(f"--limit {limit} with one image: with a list or a folder it is accepted")
     read_image(image)  # a bad image is said before the model is loaded
-    run([Task(image, texts, 1)], str(image), again=True)
+    run([Row(image, texts, "line 1")], str(image), again=True)
 
 
 def _segment_all(
-    tasks: list[Task],
+    tasks: list[Row],
     source: str,
     model: str,
     device: str | None,
