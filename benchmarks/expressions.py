@@ -31,6 +31,7 @@ def answers(network: Any, pixels: torch.Tensor, tokens: torch.Tensor, at_once: i
 
 def products(network: Any, pixels: torch.Tensor, tokens: torch.Tensor) -> tuple[int, int]:
     """Multiply-adds of the image and of one expression; products of a fixed size per call count as the image's."""
+    network.requires_grad_(False)  # which the counter would follow
 
     def counted(many: int) -> int:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
