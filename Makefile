@@ -26,7 +26,8 @@ test: install
 	$(BIN)/python -m pytest -n auto
 
 slow: install
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto -m "slow and not alone"
+	$(BIN)/python -m pytest -n 0 -m alone
 
 # The documentation as a site in site/: a dead link, a missing anchor or a page outside of the navigation stops it
 docs: $(VENV)/installed-docs

@@ -1,9 +1,9 @@
-"""The tables of docs/performance.md, made of what the benchmarks printed.
+"""The tables of docs/performance.md and docs/scale.md, made of what the benchmarks printed.
 
     python tools/performance.py
 
 docs/performance/NAME.jsonl holds the lines that `python -m benchmarks.NAME ... --json` printed. What is between the
-marks of the page is written by this tool alone.
+marks of the pages is written by this tool alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from refseg.files import write_text_beside
 
 ROOT = Path(__file__).parents[1]
-PAGE, STORE = ROOT / "docs/performance.md", ROOT / "docs/performance"
+PAGES, STORE = (ROOT / "docs/performance.md", ROOT / "docs/scale.md"), ROOT / "docs/performance"
 NAMES = {
     "before": "before ({against})", "plain": "this version, not prepared", "fp32": "fp32", "bf16": "bf16",
     "int8": "int8", "fp32 Linear": "only Linear by oneDNN", "fp32 Conv2d": "only convolutions by NNPACK",
@@ -78,7 +78,24 @@ def expressions() -> str:
     return "\n\n".join([table(head, rows), *told])
 
 
-PARTS = {"inference": inference, "expressions": expressions}
+def scale() -> str:
+    """What a million photos cost with one expression each and with eight."""
+    rows = []
+    for found in lines("expressions"):
+        image, each = found["gmacs_image"], found["gmacs_expression"]
+        hours = [found["expressions"][count]["now"]["median"] * 10**6 / 3600 for count in ("1", "8")]
+        rows.append([
+            found["preset"], f"{image:.1f} + {each:.1f}", f"{found['expressions']['1']['now']['median']:.2f}",
+            *(f"{round(each_hour, -1):,.0f}" for each_hour in hours), f"{(image + each) / 6:.0f}",
+        ])  # fmt: skip
+    head = [
+        "preset", "GMACs, image + expression", "s a photo on a core", "core-hours, 1 expression", "8 expressions",
+        "minutes at 100 TMAC/s",
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+PARTS = {"inference": inference, "expressions": expressions, "scale": scale}
 
 
 def written(page: str) -> str:
@@ -90,11 +107,12 @@ def written(page: str) -> str:
 
     def part(found: re.Match[str]) -> str:
         if found[1] not in PARTS:
-            raise ValueError(f"docs/performance.md: a mark {found[1]!r}; {', '.join(PARTS)} are accepted")
+            raise ValueError(f"a mark {found[1]!r}; {', '.join(PARTS)} are accepted")
         return f"<!-- made: {found[1]} -->\n{PARTS[found[1]]()}\n<!-- end -->"
 
     return re.sub(r"<!-- made: (\w+) -->.*?<!-- end -->", part, page, flags=re.S)
 
 
 if __name__ == "__main__":
-    write_text_beside(PAGE, written(PAGE.read_text(encoding="utf-8")))
+    for page in PAGES:
+        write_text_beside(page, written(page.read_text(encoding="utf-8")))

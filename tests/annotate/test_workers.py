@@ -362,6 +362,7 @@ def many(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes as Linux shows them")
 def test_two_workers_of_a_real_ray_one_of_them_killed_and_the_driver_too(model, many, tmp_path):
     told = [many, "--model", model, "--rows", 4]

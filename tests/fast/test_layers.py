@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -181,3 +183,19 @@ def test_attention(width, queries, keys, padded):
         expected = module(query, key, value, key_padding_mask=padding, need_weights=asked)
         found = ready(query, key, value, key_padding_mask=padding, need_weights=asked)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_threads_with_images_of_other_sizes_do_not_mix_their_masks():
+    block = SwinBlock(24, 3, 4, 2, 2.0, 0.0).eval()
+    ready = ReadyBlock(block, "fp32")
+    asked = [(size, torch.randn(1, size[0] * size[1], 24)) for size in ((8, 12), (12, 8), (8, 8), (9, 7))]
+    expected = [block(x, size) for size, x in asked]
+
+    def ask(number):
+        with torch.inference_mode():
+            return [ready(asked[(number + k) % 4][1], asked[(number + k) % 4][0]) for k in range(40)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for number, found in enumerate(pool.map(ask, range(4))):
+            for k, each in enumerate(found):
+                torch.testing.assert_close(each, expected[(number + k) % 4], rtol=1e-4, atol=1e-4)

@@ -59,9 +59,10 @@ class ReadyBlock(nn.Module):
 
     def _with(self, mask: Tensor) -> Tensor:
         """(nW, N, S, S) bias and mask, kept for the next image of the same size: `shift_mask` keeps its own too."""
-        if self._masked is None or self._masked[0] is not mask:
-            self._masked = mask, self.bias + mask
-        return self._masked[1]
+        kept = self._masked  # another thread may have an image of another size at the same time
+        if kept is None or kept[0] is not mask:
+            kept = self._masked = mask, self.bias + mask
+        return kept[1]
 
 
 @lru_cache(maxsize=64)
