@@ -78,6 +78,18 @@ def expressions() -> str:
     return "\n\n".join([table(head, rows), *told])
 
 
+def agreement() -> str:
+    """How well masks of every precision agree with the network's own."""
+    rows, told = [], {}
+    for found in lines("agreement"):
+        agree, true = found["agreement"], found["mIoU"]
+        cells = [f"{each['mean']:.4f} ({each['least']:.3f})" for each in agree.values()]
+        rows.append([found["model"], *cells, *(f"{true[name]:.2f}" for name in ("plain", *agree))])
+        told[f"{found['expressions']} expressions about {found['scenes']} scenes of val: {where(found)}"] = None
+    names = list(lines("agreement")[0]["agreement"])
+    return "\n\n".join([table(["model", *names, "mIoU, itself", *(f"mIoU, {name}" for name in names)], rows), *told])
+
+
 def scale() -> str:
     """What a million photos cost with one expression each and with eight."""
     rows = []
@@ -95,7 +107,7 @@ def scale() -> str:
     return table(head, rows)
 
 
-PARTS = {"inference": inference, "expressions": expressions, "scale": scale}
+PARTS = {"inference": inference, "expressions": expressions, "agreement": agreement, "scale": scale}
 
 
 def written(page: str) -> str:
