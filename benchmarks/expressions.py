@@ -46,11 +46,11 @@ def measure(preset: str, this: Version, before: Version | None, given: argparse.
     """Seconds by number of expressions, now and before."""
     network, config = this.network(preset, given.seed)
     with this:
-        from refseg.fast.choice import most_at_once
+        from refseg.fast.choice import answers_alone
         from refseg.fast.prepare import prepared
 
         ready = prepared(network, given.precision)
-        at_once = most_at_once(network, torch.device("cpu"), max(COUNTS))
+        at_once = 1 if answers_alone(network, torch.device("cpu")) else max(COUNTS)
     networks: dict[str, tuple[Version, Any]] = {"now": (this, ready)}
     if before is not None:
         networks["before"] = before, before.network(preset, given.seed)[0]

@@ -43,7 +43,7 @@ class Predictor(NetworkAnswerer):
         Raises:
             ValueError: There is no such device, or it does not compute in that precision.
         """
-        from refseg.fast.choice import choose_precision
+        from refseg.fast.choice import answers_alone, choose_precision
         from refseg.fast.prepare import prepared
 
         self.model = model
@@ -51,6 +51,7 @@ class Predictor(NetworkAnswerer):
         network = model.network.to(self.device).eval()
         self.precision = choose_precision(precision, network, self.device)
         self.network = prepared(network, self.precision.name) if self.device.type == "cpu" else network
+        self._alone = answers_alone(network, self.device)
         self._kept: tuple[Tensor, ImageFeatures] | None = None  # the last single image and what was made of it
 
     def __repr__(self) -> str:
@@ -167,7 +168,7 @@ class Predictor(NetworkAnswerer):
         """The same with the logits (T_b, 1, h, w) as the network gives them, for whoever resizes them otherwise.
 
         At most `at_once` expressions go through the network in one pass, of all images together; see
-        `refseg.fast.choice.most_at_once`.
+        `refseg.fast.choice.answers_alone`.
 
         Raises:
             ValueError: `at_once` is less than 1.
@@ -186,7 +187,6 @@ class Predictor(NetworkAnswerer):
         import torch
 
         from refseg.data.transforms import image_to_pixels
-        from refseg.fast.choice import most_at_once
 
         config = self.model.input
         flat = [text for texts in expressions for text in texts]
@@ -194,7 +194,7 @@ class Predictor(NetworkAnswerer):
         pixels = torch.stack([image_to_pixels(image, config) for image in images]).to(self.device)
         index = torch.tensor([b for b, texts in enumerate(expressions) for _ in texts], device=self.device)
         encoded = self._encode(pixels)
-        at_once = most_at_once(self.model.network, self.device, at_once)
+        at_once = 1 if self._alone else at_once
         logits, shown = [], []
         for part in torch.arange(len(flat)).split(at_once):  # bounds the memory, however many expressions there are
             ids, mask = tokens.ids[part].to(self.device), tokens.mask[part].to(self.device)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from refseg.annotate.answering import at_threshold, check_threshold, described
+from refseg.annotate.answering import at_threshold, check_probability, check_threshold, described
 from refseg.annotate.rows import IMAGES, Row, names_of_images, row_of_line
 from refseg.data.formats.images import read_image
 from refseg.fields import read_text
@@ -55,8 +55,7 @@ class Writing:
         Raises:
             ValueError: It is not between 0 and 1.
         """
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold {self.threshold}: a probability between 0 and 1 is accepted")
+        check_probability(self.threshold)
 
 
 def write_prediction(

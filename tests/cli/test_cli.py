@@ -108,6 +108,8 @@ def test_precision_is_in_the_header_of_predictions_and_in_the_report(refseg, mod
     assert json.loads((tmp_path / "out" / "report.json").read_text())["precision"] == "bf16"
     code, _, err = refseg(*evaluate, "fp32")
     assert code == 2 and "differ in" in err and "precision" in err
+    code, _, err = refseg("eval", "--predictions", tmp_path / "out" / "predictions.jsonl", "--precision", "bf16")
+    assert code == 2 and "--predictions with --limit, --words, --save-scores or --precision" in err
     rescored = refseg("eval", "--predictions", tmp_path / "out" / "predictions.jsonl", "--json")[1]
     assert json.loads(rescored)["precision"] == "bf16"
 

@@ -25,14 +25,23 @@ IMAGES_AT_ONCE = 8  # in one pass of a network
 PIXELS = 2**26  # of all masks of a pass; their log-odds are floats of full size: 256 MiB
 
 
+def check_probability(threshold: float) -> None:
+    """Refuses a threshold that is no probability.
+
+    Raises:
+        ValueError: It is not between 0 and 1.
+    """
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold {threshold}: a probability between 0 and 1 is accepted")
+
+
 def check_threshold(about: About, threshold: float) -> None:
     """Refuses a threshold that is no probability, or that a model's answers do not have.
 
     Raises:
         ValueError: It is such a one.
     """
-    if not 0 < threshold < 1:
-        raise ValueError(f"threshold {threshold}: a probability between 0 and 1 is accepted")
+    check_probability(threshold)
     if not about.log_odds and threshold != 0.5:
         raise ValueError(f"threshold {threshold:g}: {about.name} gives masks without log-odds; 0.5 is accepted")
 

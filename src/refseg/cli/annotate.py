@@ -64,6 +64,7 @@ def annotate(
 
     A row that cannot be answered says why, and the others are done.
     """
+    from refseg.annotate.answering import check_probability
     from refseg.annotate.job import Job, output_of
     from refseg.annotate.opening import open_source
     from refseg.data.expressions import check_expression
@@ -71,8 +72,7 @@ def annotate(
 
     if workers is not None and ray is None:
         raise ValueError(f"--workers {workers} without --ray: with --ray it is accepted")
-    if not 0 < threshold < 1:
-        raise ValueError(f"threshold {threshold}: a probability between 0 and 1 is accepted")
+    check_probability(threshold)
     if precision is not None:
         check_precision(precision)
     for text in expression or []:

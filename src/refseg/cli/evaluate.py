@@ -75,6 +75,7 @@ def evaluate(
     from refseg.data.questions import images_asked
     from refseg.data.sets import open_data
     from refseg.data.verify import without_bad
+    from refseg.fast.choice import check_precision
     from refseg.protocols import find_protocol
 
     if None not in (model, named) and model != named:
@@ -85,9 +86,11 @@ def evaluate(
     if (model is None) == (predictions is None):
         given = "neither MODEL nor --predictions is given" if model is None else f"MODEL {model!r} and --predictions"
         raise ValueError(f"{given}: exactly one of the two is accepted")
-    if predictions is not None and (limit is not None or words != "true" or save_scores):
-        raise ValueError("--predictions with --limit, --words or --save-scores: the file says what was asked; "
-                         "--data, --split, --protocol and --out are accepted")  # fmt: skip
+    if precision is not None:
+        check_precision(precision)
+    if predictions is not None and (limit is not None or words != "true" or save_scores or precision is not None):
+        raise ValueError("--predictions with --limit, --words, --save-scores or --precision: the file says what was "
+                         "asked; --data, --split, --protocol and --out are accepted")  # fmt: skip
     if save_scores and out is None:
         raise ValueError("--save-scores without --out: a folder to keep them in is needed; --out DIR is accepted")
     if predictions is not None and not predictions.exists():

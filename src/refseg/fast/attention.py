@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refseg.fast.choice import Precision
-from refseg.fast.linear import pays, ready_linear
+from refseg.fast.linear import linear_of, pays, ready_linear
 
 
 class ReadyAttention(nn.Module):
@@ -30,11 +30,10 @@ class ReadyAttention(nn.Module):
             weights = list(attention.in_proj_weight.detach().chunk(3))
         biases = attention.in_proj_bias.detach().chunk(3)
         self.query, self.key, self.value = (
-            ready_linear(_linear(weight.detach(), bias), precision)
-            for weight, bias in zip(weights, biases, strict=True)
+            ready_linear(linear_of(weight, bias), precision) for weight, bias in zip(weights, biases, strict=True)
         )
         out = attention.out_proj
-        self.out = ready_linear(_linear(out.weight.detach(), out.bias.detach()), precision)
+        self.out = ready_linear(linear_of(out.weight, out.bias), precision)
 
     def forward(
         self,
@@ -99,9 +98,3 @@ def ready_attention(attention: nn.MultiheadAttention, precision: Precision) -> n
     plain = attention.bias_k is None and not attention.add_zero_attn and attention.in_proj_bias is not None
     ready = plain and attention.batch_first and pays(attention.out_proj)
     return ReadyAttention(attention, precision) if ready else attention
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    made = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    made.weight, made.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
-    return made

@@ -73,14 +73,14 @@ def choose_precision(asked: str, network: nn.Module, device: torch.device) -> Ch
     return Chosen("int8", "auto: a large network on a processor with int8 instructions")
 
 
-def most_at_once(network: nn.Module, device: torch.device, most: int) -> int:
-    """How many expressions go through a network in one pass, `most` at the utmost.
+def answers_alone(network: nn.Module, device: torch.device) -> bool:
+    """Whether expressions go through a network one after another, and not several in one pass.
 
     On a CPU the products of one expression about one image are large enough in a large network, and the maps of several
     no longer fit its caches: one at a time is faster (`python -m benchmarks.expressions`) and needs less memory. A
     small network spends its time between the products.
     """
-    return 1 if device.type == "cpu" and is_large(network) else most
+    return device.type == "cpu" and is_large(network)
 
 
 def is_large(network: nn.Module) -> bool:

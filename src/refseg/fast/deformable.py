@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refseg.fast.choice import Precision
-from refseg.fast.linear import pays, ready_linear
+from refseg.fast.linear import linear_of, pays, ready_linear
 from refseg.layers.deformable import DeformableAttention, Size
 
 
@@ -88,9 +88,6 @@ def ready_deformable(attention: DeformableAttention, precision: Precision) -> nn
 def _by_axis(attention: DeformableAttention) -> nn.Linear:
     """One Linear for the offsets to the right, the offsets downwards and the scores, one after another."""
     offsets, scores = attention.sampling_offsets, attention.attention_weights
-    joined = nn.Linear(offsets.in_features, 3 * scores.out_features, device="meta")
-    parts = [(offsets.weight[axis::2].detach(), offsets.bias[axis::2].detach()) for axis in (0, 1)]
-    parts.append((scores.weight.detach(), scores.bias.detach()))
+    parts = [(offsets.weight[axis::2], offsets.bias[axis::2]) for axis in (0, 1)] + [(scores.weight, scores.bias)]
     weight, bias = (torch.cat(part) for part in zip(*parts, strict=True))
-    joined.weight, joined.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
-    return joined
+    return linear_of(weight, bias)

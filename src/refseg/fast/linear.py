@@ -85,6 +85,13 @@ def ready_linear(linear: nn.Linear, precision: Precision) -> nn.Linear | ReadyLi
     return KINDS[precision](linear)
 
 
+def linear_of(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A Linear of (O, I) weights and (O) biases that are there, and do not learn."""
+    made = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    made.weight, made.bias = (nn.Parameter(each.detach(), requires_grad=False) for each in (weight, bias))
+    return made
+
+
 def pays(linear: nn.Linear) -> bool:
     """Whether its product is large enough for another form, and is one of float32."""
     return linear.weight.numel() >= LEAST and linear.weight.dtype == torch.float32

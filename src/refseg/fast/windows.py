@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from refseg.encoders.swin import Size, SwinBlock, WindowSelfAttention, shift_mask, windows
 from refseg.fast.choice import Precision
-from refseg.fast.linear import ready_linear
+from refseg.fast.linear import linear_of, ready_linear
 
 
 class ReadyBlock(nn.Module):
@@ -84,8 +84,4 @@ def window_order(size: Size, window: int, shift: int) -> tuple[Tensor, Tensor]:
 def _joined(attention: WindowSelfAttention) -> nn.Linear:
     """One Linear for query, key and value."""
     parts = (attention.query, attention.key, attention.value)
-    width = attention.query.in_features
-    joined = nn.Linear(width, 3 * width, device="meta")
-    joined.weight = nn.Parameter(torch.cat([part.weight.detach() for part in parts]), requires_grad=False)
-    joined.bias = nn.Parameter(torch.cat([part.bias.detach() for part in parts]), requires_grad=False)
-    return joined
+    return linear_of(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))
