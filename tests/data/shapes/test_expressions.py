@@ -12,7 +12,7 @@ import pytest
 import shapes_truth as truth
 
 from refseg.data.shapes import SETS, SPLITS, VOCABULARY, RefShapes
-from refseg.data.shapes.generate import HELD_OUT_RELATIONS, Question
+from refseg.data.shapes.generate import HELD_OUT_RELATIONS, KINDS, Question
 from refseg.data.shapes.program import Description, Head, Location, Not, Relation
 from refseg.data.shapes.scene import COLOURS, HELD_OUT_PAIRS, SHAPES, Scene
 
@@ -83,6 +83,16 @@ def test_noun_and_colour_often_do_not_settle_an_attribute_expression() -> None:
         if question.kind == "attribute"
     ]
     assert 0.5 < sum(count >= 2 for count in left) / len(left) < 0.9
+
+
+def test_training_shows_more_of_the_kinds_that_are_learned_last() -> None:
+    shares = {}
+    for split in ("train", "val"):
+        kinds = [question.kind for _, question in questions("refshapes", split, 400)]
+        shares[split] = {kind: kinds.count(kind) / len(kinds) for kind in KINDS}
+    for kind in ("ordinal", "relation", "two-hop", "negation"):
+        assert shares["train"][kind] > 1.2 * shares["val"][kind], (kind, shares)
+    assert min(shares["train"].values()) > 0.05
 
 
 def test_colour_shape_pairs_are_held_out() -> None:
