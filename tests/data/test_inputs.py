@@ -37,8 +37,8 @@ def test_pixels_are_the_same(own, seed, resize):
 def test_log_odds_come_to_the_image_as_by_torch(own, seen, stride, count, seed, resize):
     config = InputConfig(seen, SQUASH.mean, SQUASH.std, 8, resize)
     cells = [-(-side // stride) for side in seen]  # with whole strides that reach beyond the input
-    # Between -1 and 1: torch rounds the place of a pixel, by which a steep map differs more.
-    logits = torch.rand(count, 1, *cells, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    # Between -0.5 and 0.5: torch rounds the place of a pixel to 1e-5 of a cell, by which a steep map differs more.
+    logits = torch.rand(count, 1, *cells, generator=torch.Generator().manual_seed(seed)) - 0.5
     found = array_to_image(logits.numpy(), own, config)
     assert found.dtype == np.float32 and found.shape == (count, *own)
     np.testing.assert_allclose(found, logits_to_image(logits, own, config).numpy(), atol=1e-5)
