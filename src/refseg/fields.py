@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,8 @@ _SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = 60
 _SHORT.maxlevel = 3
 _LARGEST, _DEEPEST = 2**31, 100  # bytes of a text file, and levels of JSON
-_NO_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[^\[\]{}"]++')
+_ESCAPE, _STRING = re.compile(rb"\\.", re.DOTALL), re.compile(rb'"[^"]*"?')
+_NO_BRACKET = bytes(set(range(256)) - set(b'[]{}"'))
 _LONGEST_ID, _LONGEST_NAME = 1000, 5000  # characters; no path is longer, and a file can repeat them in every row
 
 
@@ -95,7 +95,7 @@ def parse_json(text: str, where: str) -> Any:
     try:
         if _depth(text := text.removeprefix("\ufeff")) > _DEEPEST:
             raise ValueError("nested too deeply")
-        return json.loads(text, parse_constant=_no_number)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ValueError(f"{where}: not JSON ({reason}); JSON is accepted") from error
@@ -105,12 +105,18 @@ def _depth(text: str) -> int:
     """How deep the brackets of a text are nested, those in strings left aside."""
     if text.count("[") + text.count("{") <= _DEEPEST:
         return 0
-    brackets = np.frombuffer(_NO_BRACKET.sub("", text).encode("ascii", "replace"), np.uint8)
+    raw = text.encode("ascii", "replace")
+    if b"\\" in raw:  # which in JSON only strings have
+        raw = _ESCAPE.sub(b"", raw)
+    brackets = np.frombuffer(_STRING.sub(b"", raw.translate(None, _NO_BRACKET)), np.uint8)
     return int(np.cumsum(np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1)).max(initial=0))
 
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def as_record(value: Any, where: str) -> Mapping[str, Any]:
@@ -218,30 +224,39 @@ class Problems(list[str]):
         self.passed: list[str] = []
 
 
-@contextmanager
-def leave_out(problems: list[str] | None) -> Iterator[None]:
+class leave_out:  # noqa: N801 - it is used as a word: `with leave_out(problems):`
     """What is wrong with a row ends the row, and is noted, where somebody collects problems; else it stops.
 
     Args:
-        problems: Takes the messages.
-
-    Raises:
-        ValueError: Nobody collects them.
+        problems: Takes the messages; None lets the ValueError through.
     """
-    try:
-        yield
-    except ValueError as error:
-        if problems is None:
-            raise
-        problems.append(str(error))
+
+    __slots__ = ("_problems",)
+
+    def __init__(self, problems: list[str] | None) -> None:
+        self._problems = problems
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        """Whether the error was noted."""
+        if self._problems is None or not isinstance(error, ValueError):
+            return False
+        self._problems.append(str(error))
+        return True
 
 
-def json_rows(path: Path, problems: list[str] | None = None) -> Iterable[tuple[int, str, Any]]:
+def json_rows(
+    path: Path, problems: list[str] | None = None, repeated: str | None = None
+) -> Iterable[tuple[int, str, Any]]:
     """Number, place for messages and value of each row of a `.jsonl` or `.json` file.
 
     Args:
         path: The file.
         problems: Takes the messages of lines that are not JSON, which are then left out instead of stopping.
+        repeated: Name of a field whose lists of numbers are often those of the line before. They are then the same
+            object, parsed once.
 
     Raises:
         ValueError: The file cannot be read, or a row is not JSON.
@@ -251,12 +266,48 @@ def json_rows(path: Path, problems: list[str] | None = None) -> Iterable[tuple[i
         rows = as_list(parse_json(text, str(path)), str(path))
         return [(number, f"{path}: row {number}", value) for number, value in enumerate(rows, 1)]
     lines = enumerate(text.split("\n"), 1)  # a line ends in a newline alone: JSON strings may hold other separators
-    return _parsed(path, lines, problems)
+    return _parsed(str(path), lines, problems, parse_json if repeated is None else _Repeated(repeated))
 
 
-def _parsed(path: Path, lines: Iterable[tuple[int, str]], problems: list[str] | None) -> Iterable[tuple[int, str, Any]]:
+def _parsed(
+    path: str, lines: Iterable[tuple[int, str]], problems: list[str] | None, parse: Callable[[str, str], Any]
+) -> Iterable[tuple[int, str, Any]]:
     for number, line in lines:
         where = f"{path}: line {number}"
         if line.strip():
             with leave_out(problems):
-                yield number, where, parse_json(line, where)
+                yield number, where, parse(line, where)
+
+
+class _Repeated:
+    """Parses lines; the lists of numbers of a field are not parsed again where they are written as in the line before.
+
+    Reading the numbers of an outline takes most of the time of a line.
+    """
+
+    _STANDS_FOR_IT = "\0the same"  # which no list of numbers is
+
+    def __init__(self, name: str) -> None:
+        self._name, self._quoted = name, f'"{name}"'
+        self._begin = re.compile(rf'"{name}"\s*:\s*(?=\[)')
+        self._numbers = re.compile(r"\[[\d\s.,eE+\-\[\]]*\]")
+        self._text: str | None = None
+        self._value: Any = None
+
+    def __call__(self, line: str, where: str) -> Any:
+        found = self._begin.search(line)
+        if found is None:
+            return parse_json(line, where)
+        begin = found.end()
+        if self._text is not None and line.startswith(self._text, begin):
+            rest = line[begin + len(self._text) :]
+            value = parse_json(f"{line[:begin]}{json.dumps(self._STANDS_FOR_IT)}{rest}", where)
+            if isinstance(value, dict) and value.get(self._name) == self._STANDS_FOR_IT:  # it is the line's own field
+                value[self._name] = self._value
+                return value
+        value = parse_json(line, where)
+        numbers = self._numbers.match(line, begin)
+        if numbers is not None and isinstance(value, dict) and self._name in value:
+            only = line.count(self._quoted) == 1 and "\\" not in line  # else the numbers may be another field's
+            self._text, self._value = numbers[0] if only else None, value[self._name]
+        return value

@@ -47,7 +47,7 @@ class Photos:
                 raise ValueError(f"{path}: image {image_id}: no height and width; the size of the image is needed")
             self.photos[image_id] = Photo(image_id, name, size)
         for annotation in known.annotations.values():
-            for what, given in (("category_id", annotation.category), ("segmentation", annotation.segmentation)):
+            for what, given in (("category_id", annotation.category), ("segmentation", annotation.kept)):
                 if given is None:
                     raise ValueError(
                         f"{path}: annotation {annotation.ann_id}: no {what}; what and where it is are needed"

@@ -126,7 +126,7 @@ class Describer:
                     "id": annotation.ann_id,
                     "image_id": photo.image_id,
                     "category_id": numbers[annotation.category or ""],
-                    "segmentation": annotation.segmentation,
+                    "segmentation": annotation.segmentation(f"annotation {annotation.ann_id}"),
                     "iscrowd": int(annotation.crowd),
                 }
                 for photo, annotation in of

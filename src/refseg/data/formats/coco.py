@@ -14,11 +14,12 @@ Rows about the same annotations of an image are about one reference, unless they
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from refseg.data.formats.entries import Entry
 from refseg.data.formats.grouping import Grouping
@@ -40,15 +41,14 @@ from refseg.fields import (
 EXPRESSIONS = ("expressions.jsonl", "expressions.json")
 
 
-@dataclass(frozen=True, eq=False)
-class Annotation:
+class Annotation(NamedTuple):
     """One annotated object.
 
     Attributes:
         ann_id: Its identifier.
         image_id: Its image.
         category: Name of its category, if it has one.
-        segmentation: As in the file; parsed when somebody needs it.
+        kept: Its `segmentation`, parsed or as the text that `_content` made of it; see `segmentation`.
         crowd: Whether it is a region with an unknown number of objects.
         box: Its `bbox`, and
         area: its `area`, as in the file; None where it has none.
@@ -57,10 +57,20 @@ class Annotation:
     ann_id: str
     image_id: str
     category: str | None
-    segmentation: Any
+    kept: Any
     crowd: bool
     box: Any = None
     area: Any = None
+
+    def segmentation(self, where: str) -> Any:
+        """As in the file; None where it has none.
+
+        Raises:
+            ValueError: Its numbers are none; the message starts with `where`.
+        """
+        if isinstance(self.kept, str) and self.kept.startswith(_AS_TEXT):
+            return parse_json(self.kept.removeprefix(_AS_TEXT), f"{where}: segmentation")
+        return self.kept
 
     def region(self, where: str) -> Region:
         """Where it is.
@@ -68,7 +78,27 @@ class Annotation:
         Raises:
             ValueError: The segmentation is malformed; the message starts with `where`.
         """
-        return parse_segmentation(self.segmentation, where, self.box, self.area)
+        return parse_segmentation(self.segmentation(where), where, self.box, self.area)
+
+
+_AS_TEXT = "\x7f"  # stands before numbers that are not parsed yet; no file of masks has a text that begins so
+# In JSON a quoted name before a colon is a field's, whatever the strings hold: their quotes are escaped.
+_OUTLINES = re.compile(r'("segmentation"\s*+:\s*+)(\[[\d\s.,eE+\-\[\]]*\])')
+
+
+def _content(path: Path) -> Any:
+    """What the file holds, where every segmentation that is lists of numbers has become a text.
+
+    Numbers of Python take most of the time and four times the memory, and most annotations of a large file are of
+    objects that nobody asks about.
+
+    Raises:
+        ValueError: It cannot be read, or is not JSON.
+    """
+    try:
+        return parse_json(_OUTLINES.sub(rf'\1"{_AS_TEXT}\2"', read_text(path)), str(path))
+    except ValueError:
+        return parse_json(read_text(path), str(path))  # which knows the place of what is wrong
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +146,7 @@ class Instances:
                     "annotations of the same image are accepted"
                 )
             meant.append(annotation)
-        regions = tuple(self._region_of(annotation.ann_id) for annotation in meant)
+        regions = tuple(map(self._region_of, ann_ids))
         categories = {annotation.category for annotation in meant}
         category = categories.pop() if len(categories) == 1 else None
         extra: dict[str, Any] = {"ann_ids": tuple(ann_ids)}
@@ -136,7 +166,7 @@ def read_instances(path: Path, problems: list[str] | None = None) -> Instances:
     Raises:
         ValueError: It is missing or malformed; names the file and the image or annotation.
     """
-    content = as_record(parse_json(read_text(path), str(path)), str(path))
+    content = as_record(_content(path), str(path))
     categories: dict[str, str] = {}
     for where, value in _rows(content.get("categories", []), path, "categories", "category"):
         with leave_out(problems):

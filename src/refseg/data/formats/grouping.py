@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from refseg.data.formats.entries import Entry
 from refseg.data.formats.regions import RawReference, Size
@@ -16,8 +16,7 @@ ALL = "all"  # the split of a file that has none
 ORDER = ("train", "val", "test", "testA", "testB", "testC")
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One sentence with what every format knows about it.
 
     Attributes:
@@ -71,14 +70,15 @@ class Grouping:
         Raises:
             ValueError: One of them is malformed; the message starts with `where`.
         """
-        split, ref_id, sent_id, kind = (record.get(name) for name in ("split", "ref_id", "sent_id", "kind"))
+        get = record.get
+        split, ref_id, sent_id, kind, position = map(get, ("split", "ref_id", "sent_id", "kind", "position"))
         return Row(
             None if split is None else as_name(split, f"{where}: split"),
             None if ref_id is None else as_id(ref_id, f"{where}: ref_id"),
             f"row-{number}" if sent_id is None else as_id(sent_id, f"{where}: sent_id"),
             as_text(needed(record, "expression", where), f"{where}: expression"),
             None if kind is None else as_name(kind, f"{where}: kind"),
-            as_position(record.get("position"), f"{where}: position"),
+            None if position is None else as_position(position, f"{where}: position"),
         )
 
     def add(
@@ -112,7 +112,7 @@ class Grouping:
                 f"{where}: split is {'missing, others have one' if row.split is None else 'given, others have none'}; "
                 "a split in every row, or in none, is accepted"
             )
-        if (known := self._files.setdefault(image_id, (file, where)))[0] != file:
+        if (known := self._files.setdefault(image_id, (file, where)))[0] is not file and known[0] != file:
             raise ValueError(
                 f"{where}: image {image_id} is {file}, but {known[0]} at {known[1]}; one file per image_id is accepted"
             )

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import marshal
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def read_jsonl(
         ValueError: The file is missing or malformed; names file, line and field.
     """
     reader = _Reader(path, images)
-    rows = csv_rows(path, problems) if path.suffix.lower() == ".csv" else json_rows(path, problems)
+    rows = csv_rows(path, problems) if path.suffix.lower() == ".csv" else json_rows(path, problems, "mask")
     for number, where, value in rows:
         with leave_out(problems):
             reader.add(number, where, value)
@@ -78,9 +79,11 @@ class _Reader:
     def __init__(self, path: Path, images: Path | None = None) -> None:
         self.folder, self.grouping = path.parent, Grouping(str(path))
         self.photos = self.folder if images is None else images
+        self.files: dict[str, Path] = {}  # by what the rows say
         self.images: dict[Path, tuple[str, bool]] = {}  # id of each file, and whether a row gave it
-        self.unnamed: dict[tuple[str | None, str, str], str] = {}  # ids of references that the file gives none
-        self.masks: dict[tuple[str | None, str, str], str] = {}  # mask and category of each reference, as text
+        self.unnamed: dict[tuple[str | None, str, bytes], str] = {}  # ids of references that the file gives none
+        self.masks: dict[tuple[str | None, str, str], bytes] = {}  # mask and category of each reference, hashed
+        self.regions: dict[bytes, tuple[Region, ...]] = {}  # of each mask and category
 
     def add(self, number: int, where: str, value: Any) -> None:
         """Takes in one row.
@@ -90,7 +93,7 @@ class _Reader:
         """
         record = as_record(value, where)
         written = as_name(needed(record, "image", where), f"{where}: image")
-        file = self.photos / written
+        file = self.files.get(written) or self.files.setdefault(written, self.photos / written)
         image_id = _image_id(record, written, file, self.images, where)
         row = self.grouping.row(record, number, where)
         category = None if record.get("category") is None else as_name(record["category"], f"{where}: category")
@@ -99,13 +102,16 @@ class _Reader:
             identity = self.masks[row.split, image_id, ref_id]
         else:
             mask = needed(record, "mask", where)
-            identity = json.dumps([mask, category, *([record["mask_values"]] if "mask_values" in record else [])])
+            identity = _hashed([mask, category, *([record["mask_values"]] if "mask_values" in record else [])])
             if ref_id is None:
                 ref_id = self.unnamed.get((row.split, image_id, identity), f"{image_id}:{number}")
-        foreground = None
-        if record.get("mask_values") is not None:
-            foreground = parse_foreground(record["mask_values"], f"{where}: mask_values")
-        regions = _regions(record.get("mask"), self.folder, foreground, f"{where}: mask")
+        regions = self.regions.get(identity)
+        if regions is None or "mask" not in record:
+            foreground = None
+            if record.get("mask_values") is not None:
+                foreground = parse_foreground(record["mask_values"], f"{where}: mask_values")
+            regions = _regions(record.get("mask"), self.folder, foreground, f"{where}: mask")
+            self.regions.setdefault(identity, regions)
         extra: dict[str, Any] = {}
         if record.get("same_category") is not None:
             extra["same_category"] = as_count(record["same_category"], f"{where}: same_category")
@@ -117,6 +123,11 @@ class _Reader:
         self.masks.setdefault((row.split, image_id, ref_id), identity)
         if row.ref_id is None:
             self.unnamed.setdefault((row.split, image_id, identity), ref_id)
+
+
+def _hashed(value: Any) -> bytes:
+    """Stands for what JSON held: equal for what is written alike, spaces aside."""
+    return blake2b(marshal.dumps(value, 2), digest_size=16).digest()  # 2: the last form that is the same for the same
 
 
 def _image_id(

@@ -30,6 +30,7 @@ ACCEPTED = (
     "a list of polygons [[x, y, x, y, ...], ...], a COCO run-length code {size, counts}, or a list of codes is accepted"
 )
 
+_NUMBERS = {int, float}
 _FARTHEST = 1e6  # a coordinate beyond this is damage
 _LONG = 1e5  # pixels along an outline up to which COCO's library draws it, with memory for every step of its way
 _SLACK, _SHARE = 3.0, 0.1  # pixels, and share of its side, by which a mask may miss its annotated box
@@ -116,7 +117,7 @@ def parse_segmentation(value: Any, where: str, box: Any = None, area: Any = None
     Raises:
         ValueError: It is none of them; the message starts with `where`.
     """
-    box, area = _box(box), float(area) if type(area) in (int, float) and area > 0 else None
+    box, area = _box(box), _area(area)
     if isinstance(value, Mapping):
         return Region(codes=(_code(value, where),), box=box, area=area)
     if isinstance(value, list | tuple):
@@ -128,22 +129,37 @@ def parse_segmentation(value: Any, where: str, box: Any = None, area: Any = None
 
 def _box(value: Any) -> Box | None:
     """A box in pixels; None where there is none or only a placeholder, a pixel at most."""
-    if not isinstance(value, list | tuple) or len(value) != 4 or not all(type(v) in (int, float) for v in value):
+    if not isinstance(value, list | tuple) or len(value) != 4 or not set(map(type, value)) <= _NUMBERS:
         return None
-    x, y, width, height = (float(v) for v in value)
-    if not all(math.isfinite(v) for v in (x, y, width, height)) or width <= 0 or height <= 0 or width * height <= 1:
+    try:
+        x, y, width, height = map(float, value)
+    except OverflowError:  # a whole number of hundreds of digits
         return None
-    return x, y, width, height
+    finite = math.isfinite(x + y + width + height)
+    return (x, y, width, height) if finite and width > 0 and height > 0 and width * height > 1 else None
+
+
+def _area(value: Any) -> float | None:
+    """An area in pixels; None where there is none."""
+    try:
+        return float(value) if type(value) in _NUMBERS and value > 0 else None
+    except OverflowError:
+        return None
 
 
 def _polygon(value: Any, where: str) -> np.ndarray:
     # Fewer than three points are no area, but published files hold a few such outlines beside good ones.
-    numbers = isinstance(value, list | tuple) and all(type(v) in (int, float) for v in value)
+    numbers = isinstance(value, list | tuple) and set(map(type, value)) <= _NUMBERS
     if not numbers or len(value) % 2:
         raise ValueError(f"{where}: polygon {shown(value)}; a list of x and y, x and y, ... is accepted")
-    if not all(-_FARTHEST < v < _FARTHEST for v in value):
+    try:
+        polygon = np.array(value, dtype=np.float64)
+        pixels = bool((np.abs(polygon) < _FARTHEST).all())
+    except OverflowError:  # a whole number of hundreds of digits
+        pixels = False
+    if not pixels:
         raise ValueError(f"{where}: polygon {shown(value)}; coordinates of pixels are accepted")
-    return np.array(value, dtype=np.float64)
+    return polygon
 
 
 def _code(value: Mapping[str, Any], where: str) -> Mapping[str, Any]:

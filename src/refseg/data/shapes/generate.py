@@ -33,7 +33,7 @@ from refseg.data.shapes.stream import Stream
 
 KINDS = ("attribute", "location", "ordinal", "superlative", "relation", "two-hop", "negation")
 
-# Percent of every kind, in val, testA and testB, and in train where the next table has no other.
+# Percent of every kind, in val, testA and testB, and in train where the course below says nothing else.
 MIX: dict[str, tuple[tuple[str, int], ...]] = {
     "refshapes": (
         ("attribute", 30),
@@ -55,16 +55,35 @@ MIX: dict[str, tuple[tuple[str, int], ...]] = {
         ("negation", 8),
     ),
 }
-# What is learned last gets a larger share of what is learned from.
-_TRAINING_MIX: dict[str, tuple[tuple[str, int], ...]] = {
+# Training reads its scenes in their order, so the set that models are made for is a course: how an object looks and
+# where it is come first, later what is learned last. Up to which scene, and percent of every kind.
+_COURSE: dict[str, tuple[tuple[int, tuple[tuple[str, int], ...]], ...]] = {
     "refshapes": (
-        ("attribute", 18),
-        ("location", 14),
-        ("ordinal", 16),
-        ("superlative", 8),
-        ("relation", 20),
-        ("two-hop", 12),
-        ("negation", 12),
+        (
+            12_800,
+            (
+                ("attribute", 50),
+                ("location", 22),
+                ("superlative", 14),
+                ("relation", 6),
+                ("ordinal", 4),
+                ("two-hop", 2),
+                ("negation", 2),
+            ),
+        ),
+        (51_200, MIX["refshapes"]),
+        (
+            2**31,
+            (
+                ("attribute", 20),
+                ("location", 14),
+                ("ordinal", 15),
+                ("superlative", 8),
+                ("relation", 20),
+                ("two-hop", 12),
+                ("negation", 11),
+            ),
+        ),
     ),
 }
 _STYLES = {
@@ -110,8 +129,7 @@ class Question:
 def generate(name: str, split: str, index: int) -> tuple[Scene, tuple[Question, ...]]:
     """The scene number `index` of a set and split, and its questions, grouped by target."""
     stream = Stream("refshapes 1", name, split, index)
-    mix = _TRAINING_MIX.get(name, MIX[name]) if split == "train" else MIX[name]
-    kinds = [stream.weighted(mix) for _ in range(stream.weighted(_COUNTS))]
+    kinds = [stream.weighted(_mix(name, split, index)) for _ in range(stream.weighted(_COUNTS))]
     held_out = split == "testB"
     while True:
         scene = plan(stream, held_out)
@@ -120,6 +138,12 @@ def generate(name: str, split: str, index: int) -> tuple[Scene, tuple[Question, 
         questions = _Asker(name, held_out, scene, stream).ask(kinds)
         if questions is not None and _well_visible(scene):
             return scene, questions
+
+
+def _mix(name: str, split: str, index: int) -> tuple[tuple[str, int], ...]:
+    """Percent of every kind in a scene."""
+    course = _COURSE.get(name, ()) if split == "train" else ()
+    return next((mix for until, mix in course if index < until), MIX[name])
 
 
 def _well_visible(scene: Scene) -> bool:
