@@ -146,3 +146,56 @@ def test_lines_that_are_no_json_are_left_out_where_somebody_collects_them(tmp_pa
     problems = []
     entries = read_coco(tmp_path / "instances.json", path, problems=problems)["all"]
     assert sum(len(entry.expressions) for entry in entries) == len(ROWS) and "line 1: not JSON" in problems[0]
+
+
+def _with(tmp_path, annotation):
+    return root(tmp_path, rows=[{"expression": "it", "ann_id": 10}],
+                instances=INSTANCES | {"annotations": [INSTANCES["annotations"][0] | annotation]})  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [
+    "[[2, 1, 8.5, 1.0, 8.5e0, 6, 2, 6]]", "[ [2,1,8,1,8,6,2,6] ]",
+    "[\n[2,\t1, 8, 1, 8, 6, 2, 6], [12, 0, 15, 0, 15, 3]\n]",
+    "[]", "[[]]", "[[1, 2]]", "null", '{"size": [12, 16], "counts": [12, 24, 156]}',
+])  # fmt: skip
+def test_a_segmentation_is_what_the_file_says(tmp_path, text):
+    path = _with(tmp_path, {"segmentation": "HERE", "name": 'a "segmentation": [[1, 2]] in a text'})
+    instances = tmp_path / "instances.json"
+    instances.write_text(instances.read_text().replace('"HERE"', text))
+    (annotation,) = read_instances(instances).annotations.values()
+    assert annotation.segmentation("here") == json.loads(text)
+    if text != "null":
+        (entries,) = read_coco(instances, path).values()
+        assert len(entries[0].references[0].regions) == 1
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("[[1, 2, 3]]", "annotation 10: polygon"), ("[[1,, 2]]", "annotation 10: segmentation: not JSON"),
+    ("[[[1, 2]]]", "annotation 10: polygon"), ("[[1 2]]", "annotation 10: segmentation: not JSON"),
+    ("[[1, 1e400]]", "annotation 10: polygon"), (f"[[1, {10**400}]]", "annotation 10: polygon"),
+    ('"[[1, 2]]"', "annotation 10: mask"), ("[[1, true]]", "annotation 10: polygon"),
+    ("[[1, 2], 3]", "annotation 10: polygon"), ("[" * 200 + "]" * 200, "nested too deeply"),
+])  # fmt: skip
+def test_malformed_segmentations_are_named(tmp_path, text, message):
+    path = _with(tmp_path, {"segmentation": "HERE"})
+    instances = tmp_path / "instances.json"
+    instances.write_text(instances.read_text().replace('"HERE"', text))
+    with pytest.raises(ValueError, match=message):
+        read_coco(instances, path)
+
+
+def test_a_file_that_is_no_json_says_where(tmp_path):
+    path = root(tmp_path)
+    instances = tmp_path / "instances.json"
+    text = instances.read_text()
+    end = text.index('"categories"')
+    instances.write_text(text[:end] + "," + text[end:])
+    with pytest.raises(ValueError, match=rf"instances.json: not JSON .*char {end}"):
+        read_coco(instances, path)
+
+
+@pytest.mark.parametrize("number", [10**400, 1e308, "7", None, True])
+def test_odd_boxes_and_areas_are_no_boxes_and_areas(tmp_path, number):
+    path = _with(tmp_path, {"bbox": [number, number, number, number], "area": number})
+    sample = open_data(str(path), "all")[0]
+    assert np.array_equal(sample.mask(0), filled(2, 1, 6, 5))
