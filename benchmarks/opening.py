@@ -2,9 +2,9 @@
 
     python -m benchmarks.opening --against ../old --json
 
-Drawn are a file of JSON lines, every object named by three rows that each repeat its mask (an outline, a run-length code
-or the path of a picture), and COCO's `instances.json`, with RefCOCO's share of objects that sentences are about. Every opening is a
-process of its own; those of two versions take turns.
+Drawn are a file of JSON lines, every object named by three rows that each repeat its mask (an outline, a run-length
+code or the path of a picture), and COCO's `instances.json`, with RefCOCO's share of objects that sentences are about.
+Every opening is a process of its own; those of two versions take turns.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from benchmarks.side_by_side import ROOT, Version, machine, say, told
+
 from refseg.data.formats.rle import encode_rle
 
 _OPEN = """

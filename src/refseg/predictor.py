@@ -186,12 +186,12 @@ class Predictor(NetworkAnswerer):
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         import torch
 
-        from refseg.data.transforms import image_to_pixels
+        from refseg.data.transforms import images_to_pixels
 
         config = self.model.input
         flat = [text for texts in expressions for text in texts]
         tokens = self.model.tokenizer(flat, config.max_tokens)
-        pixels = torch.stack([image_to_pixels(image, config) for image in images]).to(self.device)
+        pixels = images_to_pixels(images, config, self.device)
         index = torch.tensor([b for b, texts in enumerate(expressions) for _ in texts], device=self.device)
         encoded = self._encode(pixels)
         at_once = 1 if self._alone else at_once

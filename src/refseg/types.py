@@ -6,6 +6,7 @@ Q queries, H and W height and width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -118,12 +119,13 @@ class Batch:
     """What one training step reads.
 
     Attributes:
-        pixels: (B, 3, H, W) float, normalised.
+        pixels: (B, 3, H, W) float, normalised; or uint8, which `to` normalises where they arrive.
         tokens: (T, L) int64 token ids.
         token_mask: (T, L) bool, True on real tokens.
         image_index: (T,) int64, which image each expression asks about.
         targets: (T, H, W) bool at network size.
         ids: T names of the expressions, for messages.
+        normalise: What makes of uint8 what a network reads; None where the pixels are.
     """
 
     pixels: Tensor
@@ -132,11 +134,13 @@ class Batch:
     image_index: Tensor
     targets: Tensor
     ids: tuple[str, ...] = ()
+    normalise: Callable[[Tensor], Tensor] | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
+        """The same batch on a device, its pixels normalised."""
+        pixels = self.pixels.to(device)
         return Batch(
-            self.pixels.to(device),
+            pixels if self.normalise is None else self.normalise(pixels),
             self.tokens.to(device),
             self.token_mask.to(device),
             self.image_index.to(device),

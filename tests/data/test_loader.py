@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from refseg.data.loader import TrainingBatches
 from refseg.data.sets import open_data
@@ -47,6 +48,25 @@ def test_expressions_belong_to_their_images():
     ]
     for name, image in zip(batch.ids, batch.image_index.tolist(), strict=True):
         assert name.startswith(data[image].image_id)
+
+
+@pytest.mark.parametrize("resize", ["squash", "letterbox"])
+def test_pixels_travel_as_bytes_and_arrive_as_a_network_reads_them(resize):
+    config, data = replace(INPUT, resize=resize), RefShapes("refshapes", "train")
+    (batch,) = replace(batches(), input=config)[2]
+    arrived = batch.to("cpu")
+    assert batch.pixels.dtype == torch.uint8 and arrived.pixels.dtype == torch.float32
+    mean, std = np.float32(config.mean), np.float32(config.std)
+    for number, pixels in enumerate(arrived.pixels):
+        image = data[6 + number].image
+        scale = min(config.size[0] / image.shape[0], config.size[1] / image.shape[1])
+        h, w = config.size if resize == "squash" else (round(scale * side) for side in image.shape[:2])
+        method = Image.Resampling.BILINEAR if resize == "squash" else Image.Resampling.BICUBIC
+        seen = np.asarray(Image.fromarray(image).resize((w, h), method), np.float32) / 255
+        by_hand = np.zeros((*config.size, 3), np.float32)
+        top, left = (config.size[0] - h) // 2, (config.size[1] - w) // 2
+        by_hand[top : top + h, left : left + w] = (seen - mean) / std
+        np.testing.assert_allclose(pixels.permute(1, 2, 0).numpy(), by_hand, atol=1e-6)
 
 
 class Few:

@@ -69,19 +69,20 @@ def content_box(own: Size, config: InputConfig) -> tuple[int, int, int, int]:
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def normalised(image: np.ndarray, config: InputConfig) -> np.ndarray:
-    """(H, W, 3) uint8 to float32, brought to the part of the network input that it fills (antialiased)."""
+def fitted(image: np.ndarray, config: InputConfig) -> np.ndarray:
+    """(H, W, 3) uint8 brought to the part of the network input that it fills (antialiased)."""
     _, _, h, w = content_box((image.shape[0], image.shape[1]), config)
     method = Image.Resampling.BILINEAR if config.resize == "squash" else Image.Resampling.BICUBIC
-    resized = np.asarray(Image.fromarray(image).resize((w, h), method), dtype=np.float32)
-    return (resized / 255 - np.asarray(config.mean, np.float32)) / np.asarray(config.std, np.float32)
+    return np.asarray(Image.fromarray(image).resize((w, h), method))
 
 
 def image_to_array(image: np.ndarray, config: InputConfig) -> np.ndarray:
     """(H, W, 3) uint8 to what a network reads, (3, h, w) float32; what an image does not fill has the mean colour."""
     top, left, h, w = content_box((image.shape[0], image.shape[1]), config)
     pixels = np.zeros((3, *config.size), np.float32)
-    pixels[:, top : top + h, left : left + w] = normalised(image, config).transpose(2, 0, 1)
+    shares = fitted(image, config).astype(np.float32) / 255
+    normalised = (shares - np.asarray(config.mean, np.float32)) / np.asarray(config.std, np.float32)
+    pixels[:, top : top + h, left : left + w] = normalised.transpose(2, 0, 1)
     return pixels
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from refseg.data.transforms import InputConfig, image_to_pixels, mask_to_target
+from refseg.data.transforms import InputConfig, Normalise, image_to_bytes, mask_to_target, sizes_of
 from refseg.types import Batch, Samples
 
 
@@ -113,12 +113,13 @@ class TrainingBatches:
         ]
         tokens = self.tokenizer([samples[b].expressions[e].text for b, e in picked], self.input.max_tokens)
         return Batch(
-            pixels=torch.stack([image_to_pixels(sample.image, self.input) for sample in samples]),
+            pixels=torch.stack([image_to_bytes(sample.image, self.input) for sample in samples]),
             tokens=tokens.ids,
             token_mask=tokens.mask,
             image_index=torch.tensor([b for b, _ in picked]),
             targets=torch.stack([mask_to_target(samples[b].mask(e), self.input) for b, e in picked]),
             ids=tuple(samples[b].expressions[e].sent_id for b, e in picked),
+            normalise=Normalise(sizes_of([sample.image for sample in samples]), self.input),
         )
 
     def _pick(self, step: int, place: int, count: int) -> list[int]:

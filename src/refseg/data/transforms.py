@@ -6,6 +6,8 @@ B images, T expressions, H and W own size, h and w network size.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,23 +16,65 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from refseg.data.inputs import InputConfig, Size, content_box, normalised
+from refseg.data.inputs import InputConfig, Size, content_box, fitted
 from refseg.geometry import covered_by
 from refseg.protocols import ORIGINAL, Protocol
 
 
+def image_to_bytes(image: np.ndarray, config: InputConfig) -> Tensor:
+    """(H, W, 3) uint8 to (3, h, w) uint8, brought to the network size (antialiased); what it does not fill is black."""
+    top, left, h, w = content_box((image.shape[0], image.shape[1]), config)
+    found = np.zeros((3, *config.size), np.uint8)
+    found[:, top : top + h, left : left + w] = fitted(image, config).transpose(2, 0, 1)
+    return torch.from_numpy(found)
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """What `image_to_bytes` made, to what a network reads, where it is: a quarter of the bytes go to a device.
+
+    Attributes:
+        own: (H, W) of each of B images itself.
+        config: What the model wants to see.
+    """
+
+    own: tuple[Size, ...]
+    config: InputConfig
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, h, w) uint8 to float32; what an image does not fill has the mean colour, 0."""
+        config = self.config
+        mean, std = (torch.tensor(of, device=images.device)[:, None, None] for of in (config.mean, config.std))
+        pixels = images.float().div_(255).sub_(mean).div_(std)
+        for image, size in zip(pixels, self.own, strict=True):
+            top, left, h, w = content_box(size, config)
+            image[:, :top], image[:, top + h :], image[..., :left], image[..., left + w :] = 0, 0, 0, 0
+        return pixels
+
+
+def sizes_of(images: Sequence[np.ndarray]) -> tuple[Size, ...]:
+    """(H, W) of each image."""
+    return tuple((image.shape[0], image.shape[1]) for image in images)
+
+
+def images_to_pixels(images: Sequence[np.ndarray], config: InputConfig, device: torch.device | str = "cpu") -> Tensor:
+    """B images (H, W, 3) uint8 to (B, 3, h, w) float32 on a device: brought to the network size and normalised."""
+    read = torch.stack([image_to_bytes(image, config) for image in images]).to(device)
+    return Normalise(sizes_of(images), config)(read)
+
+
 def image_to_pixels(image: np.ndarray, config: InputConfig) -> Tensor:
     """(H, W, 3) uint8 to (3, h, w) float32: brought to the network size (antialiased) and normalised."""
-    top, left, h, w = content_box((image.shape[0], image.shape[1]), config)
-    pixels = torch.from_numpy(normalised(image, config)).permute(2, 0, 1)
-    return F.pad(pixels, _borders(top, left, h, w, config))  # 0 is the mean colour
+    return images_to_pixels([image], config)[0]
 
 
 def mask_to_target(mask: np.ndarray, config: InputConfig) -> Tensor:
     """(H, W) bool to (h, w) bool at network size by nearest neighbour; the borders of a letterbox are background."""
     top, left, h, w = content_box((mask.shape[0], mask.shape[1]), config)
-    resized = Image.fromarray(mask).resize((w, h), Image.Resampling.NEAREST)
-    return F.pad(torch.from_numpy(np.array(resized, dtype=bool)), _borders(top, left, h, w, config))
+    resized = Image.fromarray(mask.view(np.uint8)).resize((w, h), Image.Resampling.NEAREST)
+    found = np.zeros(config.size, bool)
+    found[top : top + h, left : left + w] = np.asarray(resized)
+    return torch.from_numpy(found)
 
 
 def logits_to_image(
@@ -112,8 +156,3 @@ def _resize(maps: Tensor, size: Size, interpolation: str) -> Tensor:
     if interpolation == "nearest":
         return F.interpolate(maps, size, mode="nearest-exact")
     return F.interpolate(maps, size, mode=interpolation, align_corners=False)
-
-
-def _borders(top: int, left: int, h: int, w: int, config: InputConfig) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom padding around the content."""
-    return left, config.size[1] - left - w, top, config.size[0] - top - h

@@ -20,7 +20,7 @@ from transformers import (
     Owlv2ImageProcessorPil,
 )
 
-from refseg.data.transforms import InputConfig, image_to_pixels
+from refseg.data.transforms import InputConfig, images_to_pixels
 from refseg.hub_models.base import loaded, processor_of, warn_of_cut
 from refseg.hub_models.find import Part
 
@@ -118,7 +118,7 @@ class Owlv2(Detector):
         side = max(image.shape[:2])
         square = np.zeros((side, side, 3), dtype=np.uint8)
         square[: image.shape[0], : image.shape[1]] = image
-        pixels = image_to_pixels(square, self.input)[None].to(self.device)  # transformers' own resizing needs scipy
+        pixels = images_to_pixels([square], self.input, self.device)  # transformers' own resizing needs scipy
         found = self.model(pixel_values=pixels, **asked.to(self.device))
         return found.pred_boxes[0], found.logits[0][:, 0].sigmoid()
 

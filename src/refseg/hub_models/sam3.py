@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from transformers import AutoTokenizer, Sam3Model
 
 from refseg.answers import make_prediction
-from refseg.data.transforms import InputConfig, image_to_pixels
+from refseg.data.transforms import InputConfig, images_to_pixels
 from refseg.hub_models.base import OwnSizeAnswerer, loaded, processor_of, warn_of_cut
 from refseg.hub_models.find import Found
 from refseg.prediction import Prediction
@@ -32,7 +32,7 @@ class Sam3(OwnSizeAnswerer):
 
     def ask(self, image: np.ndarray, texts: Sequence[str], details: bool) -> list[Prediction]:
         """As `OwnSizeAnswerer.ask`: the image is encoded once; details are the instance's `instance_score`."""
-        seen = self.model.get_vision_features(image_to_pixels(image, self.input)[None].to(self.device))
+        seen = self.model.get_vision_features(images_to_pixels([image], self.input, self.device))
         predictions = []
         for text in texts:
             if len(self.words(text)["input_ids"]) > self.longest:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import Sam2Model, SamImageProcessorPil, SamModel
 
-from refseg.data.transforms import InputConfig, image_to_pixels
+from refseg.data.transforms import InputConfig, images_to_pixels
 from refseg.hub_models.base import loaded, processor_of
 from refseg.hub_models.find import Part
 
@@ -58,7 +58,7 @@ class Sam2(Segmenter):
 
     def masks(self, image: np.ndarray, boxes: Tensor) -> Tensor:
         """As `Segmenter.masks`."""
-        pixels = image_to_pixels(image, self.input)[None].to(self.device)
+        pixels = images_to_pixels([image], self.input, self.device)
         scaled = scale_boxes(boxes, image.shape[:2], self.input.size)
         embedded: Any = self.model.get_image_embeddings(pixels)
         found = self.model(image_embeddings=embedded, input_boxes=scaled[None].to(self.device), multimask_output=False)

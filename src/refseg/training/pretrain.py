@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from refseg.data.loader import shares_of
 from refseg.data.shapes.plain import PlainScene, plain_scene, sentences
-from refseg.data.transforms import InputConfig, image_to_pixels
+from refseg.data.transforms import InputConfig, images_to_pixels
 from refseg.encoders.bert import BertConfig
 from refseg.encoders.clip import ClipViTConfig
 from refseg.encoders.tokenizer import Tokenizer
@@ -161,7 +161,7 @@ class PretrainingBatches:
         seen = [np.where(s.ids > 0, s.ids + b, 0)[at, at] for s, b in zip(scenes, before, strict=True)]
         looks = np.concatenate([scenes[0].looks[:1], *(scene.looks[1:] for scene in scenes)])
         return {
-            "pixels": torch.stack([image_to_pixels(scene.image, self.input) for scene in scenes]),
+            "pixels": images_to_pixels([scene.image for scene in scenes], self.input),
             "objects": torch.from_numpy(np.stack(seen)),
             "looks": torch.from_numpy(looks),
         }
