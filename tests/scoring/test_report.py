@@ -21,6 +21,7 @@ from refseg.protocols import CRIS, GRES, LAVT, ORIGINAL
 from refseg.scoring.bootstrap import intervals, resampled, sums_by_image
 from refseg.scoring.breakdown import OUTCOMES, alike_of, breakdowns, length_of, outcome_of, outcomes, share_of
 from refseg.scoring.cases import choose
+from refseg.scoring.guessers import evaluate_baselines
 from refseg.scoring.metrics import Scored, Scores
 from refseg.scoring.report import Origin, make_report, read_report
 from refseg.scoring.report_page import make_page
@@ -397,3 +398,30 @@ def test_an_evaluation_with_a_limit_can_grow(save_scores, tmp_path, monkeypatch)
         assert len({json.loads(line)["sent_id"] for line in lines[1:]}) == 40
     with pytest.raises(ValueError, match="differ in limit"):
         run(tmp_path / "grown", 20)
+
+
+class Counted(RefShapes):
+    """The first scenes of val, which counts how often each is read."""
+
+    def __init__(self) -> None:
+        super().__init__("refshapes", "val")
+        self.reads: list[int] = []
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> Sample:
+        self.reads.append(index)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(("limit", "protocol"), [(None, ORIGINAL), (7, LAVT)])
+def test_guessers_go_along_and_score_what_they_score_alone(limit, protocol):
+    data, predictor = Counted(), Predictor(tiny_model(), "cpu")
+    report = evaluation_report(predictor, data, replace(ORIGIN, limit=limit), protocol)
+    read = 5 if limit is None else len({q.index for q in ask(Counted(), limit)})
+    assert data.reads == list(range(read))
+    alone = evaluate_baselines(Counted(), limit, protocol, predictor.model.input)
+    for name, scores in alone.items():
+        assert report["baselines"][name]["mIoU"] == scores.summary()["mIoU"]
+        assert report["baselines"][name]["expressions"] == len(scores.pairs) == report["expressions"]

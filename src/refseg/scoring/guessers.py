@@ -41,13 +41,45 @@ def can_be_guessed(data: Samples) -> TypeGuard[WithBaselines | WithObjects]:
     return hasattr(data, "baselines") or getattr(data, "knows_objects", False)
 
 
+class Guesses:
+    """Scores what can be had without a model, one question after another.
+
+    Args:
+        data: The split.
+        protocol: How masks are compared.
+        config: What the model sees; only a protocol at network size needs it.
+
+    Attributes:
+        scores: Per guesser.
+    """
+
+    def __init__(
+        self,
+        data: WithBaselines | WithObjects,
+        protocol: ScoringProtocol = ORIGINAL,
+        config: InputConfig | None = None,
+    ) -> None:
+        self._data, self._protocol, self._config = data, protocol, config
+        self.scores: dict[str, Scores] = {}
+
+    def add(self, asked: Question) -> None:
+        """Guesses what a question with the true words is about."""
+        data, config, protocol = self._data, self._config, self._protocol
+        question = replace(asked, others=nobody)  # what a guesser found instead is nobody's question
+        guesses = data.baselines(asked.index) if hasattr(data, "baselines") else guess_objects(asked, data)
+        for name, masks in guesses.items():
+            guessed = [target_mask(masks[number], config, protocol) for number in question.numbers]
+            for pair in judge(question, guessed, config, protocol):
+                self.scores.setdefault(name, Scores(protocol=protocol)).add(pair)
+
+
 def evaluate_baselines(
     data: WithBaselines | WithObjects,
     limit: int | None = None,
     protocol: ScoringProtocol = ORIGINAL,
     config: InputConfig | None = None,
 ) -> dict[str, Scores]:
-    """Scores what can be had without a model, with the true words.
+    """Scores what can be had without a model, with the true words, in a pass over the split of its own.
 
     Args:
         data: The split.
@@ -55,15 +87,10 @@ def evaluate_baselines(
         protocol: How masks are compared.
         config: What the model sees; only a protocol at network size needs it.
     """
-    scores: dict[str, Scores] = {}
+    guesses = Guesses(data, protocol, config)
     for asked in ask(data, limit):
-        question = replace(asked, others=nobody)  # what a guesser found instead is nobody's question
-        guesses = data.baselines(asked.index) if hasattr(data, "baselines") else guess_objects(asked, data)
-        for name, masks in guesses.items():
-            guessed = [target_mask(masks[number], config, protocol) for number in question.numbers]
-            for pair in judge(question, guessed, config, protocol):
-                scores.setdefault(name, Scores(protocol=protocol)).add(pair)
-    return scores
+        guesses.add(asked)
+    return guesses.scores
 
 
 def guess_objects(question: Question, data: WithObjects) -> dict[str, list[np.ndarray]]:

@@ -21,7 +21,7 @@ from refseg.files import FolderLock, prepare_folder, write_text_beside
 from refseg.protocols import STANDARD, Protocol
 from refseg.scoring.cases import draw_cases
 from refseg.scoring.evaluation import IMAGES_PER_BATCH, evaluate
-from refseg.scoring.guessers import can_be_guessed, evaluate_baselines
+from refseg.scoring.guessers import Guesses, can_be_guessed, evaluate_baselines
 from refseg.scoring.metrics import Scored, Scores
 from refseg.scoring.predictions import (
     PredictionFile,
@@ -49,6 +49,7 @@ class _Evaluation:
         took: See `refseg.scoring.evaluation.evaluate`.
         config: What the model saw, if known.
         source: Where the answers are kept, for pictures; None if they are not.
+        guesses: What guessers scored on the way; None where they did not go along.
     """
 
     origin: Origin
@@ -56,6 +57,7 @@ class _Evaluation:
     took: dict[str, float]
     config: InputConfig | None
     source: PredictionFile | SavedScores | None
+    guesses: Guesses | None = None
 
 
 def evaluation_report(
@@ -94,9 +96,11 @@ def evaluation_report(
                          "accepted")  # fmt: skip
     words: Any = origin.words
     origin = replace(origin, identity=identify(origin.data, data), precision=predictor.about.precision)
-    run = partial(evaluate, predictor, data, origin.limit, words, images_per_batch, progress, protocol, at_once=at_once)
+    guesses = Guesses(data, protocol, seen) if words == "true" and can_be_guessed(data) else None
+    run = partial(evaluate, predictor, data, origin.limit, words, images_per_batch, progress, protocol,
+                  at_once=at_once, judged=None if guesses is None else guesses.add)  # fmt: skip
     if out is None:
-        return _reported(_Evaluation(origin, *run(), seen, None), data, None)
+        return _reported(_Evaluation(origin, *run(), seen, None, guesses), data, None)
     prepare_folder(out)
     with FolderLock(out):
         assert origin.identity is not None
@@ -124,7 +128,7 @@ def evaluation_report(
             writer.finish()
         finally:
             writer.close()
-        done = _Evaluation(origin, scores, took, seen, PredictionFile(writer.path))
+        done = _Evaluation(origin, scores, took, seen, PredictionFile(writer.path), guesses)
         return _reported(done, data, out)
 
 
@@ -268,7 +272,9 @@ def _scores_header(header: dict[str, Any], config: InputConfig) -> dict[str, Any
 def _reported(done: _Evaluation, data: Samples, out: Path | None) -> dict[str, Any]:
     """From scores to the report, and to the page with its pictures where there is a folder for it."""
     scores, origin = done.scores, done.origin
-    guessed = evaluate_baselines(data, origin.limit, scores.protocol, done.config) if can_be_guessed(data) else {}
+    guessed = {} if done.guesses is None else done.guesses.scores
+    if done.guesses is None and can_be_guessed(data):
+        guessed = evaluate_baselines(data, origin.limit, scores.protocol, done.config)
     report = make_report(scores, done.took, origin, guessed)
     if out is not None:
         prepare_folder(out)

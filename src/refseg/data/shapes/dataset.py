@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -44,7 +45,6 @@ class RefShapes:
         self.name = name
         self.split = split
         self.endless = split == "train"
-        self._last: tuple[int, Scene, tuple[Question, ...]] | None = None
 
     def __len__(self) -> int:
         """Number of scenes; 2**31 - 1 for the endless training split."""
@@ -74,13 +74,13 @@ class RefShapes:
         if width < 1 or height < 1:
             raise ValueError(f"RefShapes: cannot draw at {width} x {height}; both sides must be at least 1 pixel")
         scene, questions = self._generated(index)
-        image, ids = render(scene, width, height)
+        image, ids = self._drawn(index, (width, height))
         image_id = self._image_id(index)
         targets = _targets(questions)
         shapes = [thing.shape for thing in scene.things]
         return Sample(
             image_id=image_id,
-            image=image,
+            image=image.copy(),
             references=tuple(
                 Reference(f"{image_id}-{number}", ids == target, shapes[target], shapes.count(shapes[target]))
                 for number, target in enumerate(targets)
@@ -110,7 +110,7 @@ class RefShapes:
             IndexError: If the index is outside the split.
         """
         scene, questions = self._generated(index)
-        _, ids = render(scene, size[1], size[0])
+        _, ids = self._drawn(index, (size[1], size[0]))
         targets = _targets(questions)
         for number, thing in enumerate(scene.things):
             if number not in targets:
@@ -144,7 +144,7 @@ class RefShapes:
             IndexError: If the index is outside the split.
         """
         scene, questions = self._generated(index)
-        _, ids = render(scene, *scene.size)
+        _, ids = self._drawn(index, scene.size)
         solver = Solver(scene)
         stream = Stream("refshapes 1", self.name, self.split, index, "baselines")
         count = len(scene.things)
@@ -162,16 +162,30 @@ class RefShapes:
     def _image_id(self, index: int) -> str:
         return f"{self.name}-{self.split}-{index:06d}"
 
+    def _drawn(self, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """The picture at a size (W, H), and which thing each pixel shows; neither may be changed."""
+        scene, _ = self._generated(index)
+        return _own_picture(self.name, self.split, index) if size == scene.size else render(scene, *size)
+
     def _generated(self, index: int) -> tuple[Scene, tuple[Question, ...]]:
-        """The scene and its questions; the last one is kept because callers ask several things about it."""
+        """The scene and its questions."""
         if not 0 <= index < len(self):
             last_index = len(self) - 1
             raise IndexError(f"RefShapes: there is no scene {index} in {self.split}; it has scenes 0 to {last_index}")
-        last = self._last
-        if last is None or last[0] != index:
-            last = (index, *generate(self.name, self.split, index))
-            self._last = last
-        return last[1], last[2]
+        return _lately(self.name, self.split, index)
+
+
+@lru_cache(maxsize=64)
+def _lately(name: str, split: str, index: int) -> tuple[Scene, tuple[Question, ...]]:
+    """`generate`, kept for a while: an evaluation asks for a batch of scenes, and again when it has the answers."""
+    return generate(name, split, index)
+
+
+@lru_cache(maxsize=64)
+def _own_picture(name: str, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """The picture of a scene at its own size, and which thing each pixel shows; kept for a while, too."""
+    scene, _ = _lately(name, split, index)
+    return render(scene, *scene.size)
 
 
 def _targets(questions: tuple[Question, ...]) -> list[int]:
