@@ -339,7 +339,7 @@ def test_reasons_at_stride_8_and_answers_at_network_size():
     assert output.logits.shape == (2, 1, 416, 416)
     assert {tuple(x[1].shape) for x in seen["out"]} == {(2, 16, 52, 52)}
     windows, padding = asked[0]
-    assert windows.shape == (2 * 4 * 4, 13 * 13, 16) and padding is None  # 52 = 4 x 13
+    assert windows.shape == (2 * 4 * 4, 13 * 13, 3 * 16) and padding is None  # 52 = 4 x 13
 
 
 def test_other_sizes_are_padded_to_whole_strides_and_cropped():

@@ -137,12 +137,22 @@ class WindowSelfAttention(nn.Module):
         offset = at[:, :, None] - at[:, None, :] + window - 1  # (2, S, S)
         self.register_buffer("relative_position_index", offset[0] * (2 * window - 1) + offset[1], persistent=False)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(B * nW, S, C) to the same shape; `mask` (nW, 1, S, S) is added to the scores."""
-        b, s, c = x.shape
+    def project(self, x: Tensor, size: Size, padding: tuple[int, int]) -> Tensor:
+        """(B, P, C) on a grid of `size` to query, key and value on one with more rows and columns: (B, H', W', 3C).
+
+        What is added is zero, and its projection the bias: only the pixels that are there are multiplied.
+        """
         parts = (self.query, self.key, self.value)  # one product for the three, which read the same pixels
-        weight, biases = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-        qkv = F.linear(x, weight, biases).view(b, s, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+        product = getattr(self.query, "product", F.linear)  # a layer that learns may have another way
+        if not any(padding):
+            return product(x, weight, bias).unflatten(1, size)
+        return F.pad(product(x, weight).unflatten(1, size), (0, 0, 0, padding[1], 0, padding[0])) + bias
+
+    def forward(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
+        """(B * nW, S, 3C) as `project` makes it to (B * nW, S, C); `mask` (nW, 1, S, S) is added to the scores."""
+        b, s, c = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+        qkv = qkv.view(b, s, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.reshape(3, b * self.heads, s, -1).unbind(0)  # (B * nW * N, S, C / N)
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
         bias = bias.view(s, s, -1).permute(2, 0, 1)  # (N, S, S)
@@ -186,13 +196,14 @@ class SwinBlock(nn.Module):
     def attend(self, x: Tensor, size: Size) -> Tensor:
         """Window attention; the grid is zero-padded to whole windows, and padded cells are not masked."""
         (h, w), window, shift = size, self.window, self.shift
-        x = F.pad(x.unflatten(1, size), (0, 0, 0, -w % window, 0, -h % window))  # (B, H', W', C)
+        attention = cast(WindowSelfAttention, self.attention["self"])
+        x = attention.project(x, size, (-h % window, -w % window))  # (B, H', W', 3C)
         padded = (x.shape[1], x.shape[2])
         mask = None
         if shift:
             x = x.roll((-shift, -shift), (1, 2))
             mask = shift_mask(padded, window, shift, x)
-        x = unwindows(self.attention["self"](windows(x, window), mask), window, padded)
+        x = unwindows(attention(windows(x, window), mask), window, padded)
         if shift:
             x = x.roll((shift, shift), (1, 2))
         return self.attention["output"](x[:, :h, :w].flatten(1, 2))

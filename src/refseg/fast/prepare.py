@@ -13,6 +13,7 @@ from refseg.fast.attention import ready_attention
 from refseg.fast.choice import Precision
 from refseg.fast.convolution import ready_conv
 from refseg.fast.deformable import ready_deformable
+from refseg.fast.learning import LearningLinear
 from refseg.fast.linear import ready_linear
 from refseg.fast.windows import ReadyBlock
 from refseg.layers.deformable import DeformableAttention
@@ -23,6 +24,7 @@ Forms = Mapping[type, Callable[[Any, Precision], nn.Module]]
 # What a layer of exactly that class becomes; itself where another form would not pay.
 FORMS: Forms = {
     nn.Linear: ready_linear,
+    LearningLinear: ready_linear,
     nn.Conv2d: ready_conv,
     nn.MultiheadAttention: ready_attention,
     SwinBlock: ReadyBlock,

@@ -163,11 +163,12 @@ class LSRAN(nn.Module):
     def attend(self, x: Tensor) -> Tensor:
         """Window attention with its residual: (T, C, h, w) to the same shape."""
         h, w = x.shape[2:]
-        beyond = (0, 0, 0, -w % self.window, 0, -h % self.window)
-        cells = F.pad(self.norm(x.permute(0, 2, 3, 1)), beyond)  # (T, H', W', C), whole windows
+        below, beside = -h % self.window, -w % self.window  # up to whole windows
+        pixels = self.norm(x.permute(0, 2, 3, 1)).flatten(1, 2)
+        cells = self.attention.project(pixels, (h, w), (below, beside))  # (T, H', W', 3C)
         mask = None
-        if any(beyond):
-            real = F.pad(cells.new_zeros(1, h, w, 1), beyond, value=float("-inf"))
+        if below or beside:
+            real = F.pad(cells.new_zeros(1, h, w, 1), (0, 0, 0, beside, 0, below), value=float("-inf"))
             mask = windows(real, self.window)[:, None, None, :, 0]  # (windows, 1, 1, S): padding is no key
         found = self.attention(windows(cells, self.window), mask)
         found = unwindows(found, self.window, (cells.shape[1], cells.shape[2]))[:, :h, :w]  # (T, h, w, C)

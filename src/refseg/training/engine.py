@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from refseg import __version__
+from refseg.fast.learning import let_learn
 from refseg.files import FolderLock, first_line, prepare_folder, write_text_beside
 from refseg.heap import keep_memory
 from refseg.training.batches import Batches, Told
@@ -179,6 +180,8 @@ class Engine(Generic[Result]):
         run = self.run
         if run.recompute:
             recompute_blocks(self.network)
+        if self.team.device.type == "cpu":
+            let_learn(self.network)
         self.optimiser = make_optimiser(self.network, run.preset.recipe)
         self.scaler = torch.amp.GradScaler(self.team.device.type, enabled=run.precision == "fp16")
         self.average = average_of(self.network, run.ema) if run.ema else None

@@ -12,7 +12,8 @@ import pytest
 import shapes_truth as truth
 
 from refseg.data.shapes import SETS, SPLITS, VOCABULARY, RefShapes
-from refseg.data.shapes.generate import HELD_OUT_RELATIONS, KINDS, Question
+from refseg.data.shapes.generate import HELD_OUT_RELATIONS, Question
+from refseg.data.shapes.mix import KINDS
 from refseg.data.shapes.program import Description, Head, Location, Not, Relation
 from refseg.data.shapes.scene import COLOURS, HELD_OUT_PAIRS, SHAPES, Scene
 

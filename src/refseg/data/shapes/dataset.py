@@ -8,7 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from refseg.data.shapes.draw import render
-from refseg.data.shapes.generate import MIX, Question, generate
+from refseg.data.shapes.generate import Question, generate
+from refseg.data.shapes.mix import MIX
 from refseg.data.shapes.program import Head
 from refseg.data.shapes.scene import Scene
 from refseg.data.shapes.solver import Solver
