@@ -22,7 +22,7 @@ NAMES = {
     "before": "before ({against})", "plain": "this version, not prepared", "fp32": "fp32", "bf16": "bf16",
     "int8": "int8", "fp32 Linear": "only Linear by oneDNN", "fp32 Conv2d": "only convolutions by NNPACK",
     "fp32 MultiheadAttention": "only attention's order of products", "fp32 SwinBlock": "only Swin's blocks",
-    "fp32 DeformableAttention": "only deformable attention",
+    "fp32 DeformableAttention": "only deformable attention", "now": "now",
 }  # fmt: skip
 
 
@@ -41,8 +41,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def where(found: dict[str, Any]) -> str:
     """The command, and what it ran on."""
     bound = f"; a plain convolution {found['gmacs_per_second']} GMAC/s" if "gmacs_per_second" in found else ""
+    seed = f", seed {found['seed']}" if "seed" in found else ""
     return (
-        f"`{found['command']}`, {found['date']}, commit {found['commit']}, seed {found['seed']}; {found['machine']}, "
+        f"`{found['command']}`, {found['date']}, commit {found['commit']}{seed}; {found['machine']}, "
         f"{found['threads']} of {found['cores']} threads, {found['clock']} seconds, torch {found['torch']}{bound}."
     )
 
@@ -90,6 +91,62 @@ def agreement() -> str:
     return "\n\n".join([table(["model", *names, "mIoU, itself", *(f"mIoU, {name}" for name in names)], rows), *told])
 
 
+def opening() -> str:
+    """What opening large data sets costs, a row a data set."""
+    rows, told = [], {}
+    for found in lines("opening"):
+        before, now = found["rows"]
+        rows.append([
+            found["data"], f"{found['expressions']:,}", f"{before['median']:.1f}", f"{now['median']:.1f}",
+            f"{now['times_faster']:.2f}", str(before["mib"]), str(now["mib"]),
+        ])  # fmt: skip
+        told[where(found)] = None
+    head = ["data", "sentences", "s before", "s now", "times faster", "MiB before", "MiB now"]
+    return "\n\n".join([table(head, rows), *told])
+
+
+def loading() -> str:
+    """What feeding a training costs."""
+    (found,) = lines("loading")
+    rows = [
+        [
+            NAMES.get(row["name"], row["name"]).format(**found),
+            f"{1000 * row['median']:.1f}",
+            f"{row['photos_a_second']}",
+        ]
+        for row in found["rows"]
+    ]
+    return "\n\n".join([table([f"photos at {found['side']} px", "ms a photo", "photos a second"], rows), where(found)])
+
+
+def evaluating() -> str:
+    """What of an evaluation is not the model."""
+    rows, told = [], {}
+    for found in lines("evaluating"):
+        share = found["outside"]
+        rows.append([
+            found["model"], f"{found['images']:,}", f"{found['expressions']:,}", f"{found['seconds']['median']:.1f}",
+            f"{100 * share['median']:.1f} % ({100 * share['least']:.1f} to {100 * share['most']:.1f})",
+        ])  # fmt: skip
+        told[where(found)] = None
+    return "\n\n".join([table(["model", "scenes", "sentences", "s", "outside the network"], rows), *told])
+
+
+def training() -> str:
+    """What a step of training costs, a row a version."""
+    rows, told = [], {}
+    for found in lines("training"):
+        for row in found["rows"]:
+            rows.append([
+                f"{found['preset']}, {found['images']} images, {NAMES.get(row['name'], row['name']).format(**found)}",
+                *(f"{row[part]:.1f}" for part in ("forward", "backward", "optimiser", "median")),
+                f"{row.get('times_faster', 1.0):.2f}", f"{row['gib']}",
+            ])  # fmt: skip
+        told[where(found)] = None
+    head = ["step", "forward", "backward", "optimiser", "s together", "times faster", "GiB"]
+    return "\n\n".join([table(head, rows), *told])
+
+
 def scale() -> str:
     """What a million photos cost with one expression each and with eight."""
     rows = []
@@ -107,7 +164,10 @@ def scale() -> str:
     return table(head, rows)
 
 
-PARTS = {"inference": inference, "expressions": expressions, "agreement": agreement, "scale": scale}
+PARTS = {
+    "inference": inference, "expressions": expressions, "agreement": agreement, "opening": opening, "loading": loading,
+    "evaluating": evaluating, "training": training, "scale": scale,
+}  # fmt: skip
 
 
 def written(page: str) -> str:
