@@ -35,6 +35,9 @@ with contextlib.suppress(ImportError):
 preset = get_preset(preset_name)
 torch.manual_seed(seed)
 network = METHODS[preset.method][0](preset.model).train()
+with contextlib.suppress(ImportError):
+    from refseg.fast.learning import let_learn
+    let_learn(network)
 trainee, optimiser = Trainee(network, "cpu", "fp32"), make_optimiser(network, preset.recipe)
 draw = torch.Generator().manual_seed(seed)
 h, w = preset.input.size
