@@ -86,19 +86,13 @@ def test_noun_and_colour_often_do_not_settle_an_attribute_expression() -> None:
     assert 0.5 < sum(count >= 2 for count in left) / len(left) < 0.9
 
 
-def test_training_begins_with_looks_and_ends_with_what_is_learned_last() -> None:
-    def shares(split: str, first: int) -> dict[str, float]:
-        data = RefShapes("refshapes", split)
-        kinds = [question.kind for index in range(first, first + 400) for question in data.questions(index)]
-        return {kind: kinds.count(kind) / len(kinds) for kind in KINDS}
-
-    val, early, middle, late = shares("val", 0), *(shares("train", first) for first in (0, 20_000, 100_000))
-    assert early["attribute"] > 1.4 * val["attribute"]
-    assert all(abs(middle[kind] - val[kind]) < 0.05 for kind in KINDS)
-    for kind in ("ordinal", "relation", "two-hop", "negation"):
-        assert early[kind] < 0.7 * val[kind]
-        assert late[kind] > 1.2 * val[kind]
-    assert min(late.values()) > 0.05
+def test_training_shows_more_negations_and_leaves_no_kind_out() -> None:
+    shares = {}
+    for split in ("train", "val"):
+        kinds = [question.kind for _, question in questions("refshapes", split, 400)]
+        shares[split] = {kind: kinds.count(kind) / len(kinds) for kind in KINDS}
+    assert shares["train"]["negation"] > 1.5 * shares["val"]["negation"]
+    assert all(shares["train"][kind] > 0.7 * share for kind, share in shares["val"].items())
 
 
 def test_colour_shape_pairs_are_held_out() -> None:

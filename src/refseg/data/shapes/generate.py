@@ -75,7 +75,7 @@ class Question:
 def generate(name: str, split: str, index: int) -> tuple[Scene, tuple[Question, ...]]:
     """The scene number `index` of a set and split, and its questions, grouped by target."""
     stream = Stream("refshapes 1", name, split, index)
-    kinds = [stream.weighted(mix_of(name, split, index)) for _ in range(stream.weighted(_COUNTS))]
+    kinds = [stream.weighted(mix_of(name, split)) for _ in range(stream.weighted(_COUNTS))]
     held_out = split == "testB"
     while True:
         scene = plan(stream, held_out)

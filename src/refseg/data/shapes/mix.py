@@ -4,7 +4,7 @@ from __future__ import annotations
 
 KINDS = ("attribute", "location", "ordinal", "superlative", "relation", "two-hop", "negation")
 
-# Percent of every kind, in val, testA and testB, and in train where the course below says nothing else.
+# Percent of every kind, in val, testA and testB, and in train where the table below has no other.
 MIX: dict[str, tuple[tuple[str, int], ...]] = {
     "refshapes": (
         ("attribute", 30),
@@ -26,40 +26,21 @@ MIX: dict[str, tuple[tuple[str, int], ...]] = {
         ("negation", 8),
     ),
 }
-# Training reads its scenes in their order, so the set that models are made for is a course: how an object looks and
-# where it is come first, later what is learned last. Up to which scene, and percent of every kind.
-_COURSE: dict[str, tuple[tuple[int, tuple[tuple[str, int], ...]], ...]] = {
+# Twice as much of the kind that a larger share helps: a model that saw 11 % of negations at the end has 56 % mIoU on
+# them, one that saw 7 % all the time 30 %. Ordinals and relations did not profit; docs/training-log.md.
+_TRAINING: dict[str, tuple[tuple[str, int], ...]] = {
     "refshapes": (
-        (
-            12_800,
-            (
-                ("attribute", 50),
-                ("location", 22),
-                ("superlative", 14),
-                ("relation", 6),
-                ("ordinal", 4),
-                ("two-hop", 2),
-                ("negation", 2),
-            ),
-        ),
-        (51_200, MIX["refshapes"]),
-        (
-            2**31,
-            (
-                ("attribute", 20),
-                ("location", 14),
-                ("ordinal", 15),
-                ("superlative", 8),
-                ("relation", 20),
-                ("two-hop", 12),
-                ("negation", 11),
-            ),
-        ),
+        ("attribute", 26),
+        ("location", 17),
+        ("ordinal", 10),
+        ("superlative", 10),
+        ("relation", 15),
+        ("two-hop", 8),
+        ("negation", 14),
     ),
 }
 
 
-def mix_of(name: str, split: str, index: int) -> tuple[tuple[str, int], ...]:
-    """Percent of every kind in a scene."""
-    course = _COURSE.get(name, ()) if split == "train" else ()
-    return next((mix for until, mix in course if index < until), MIX[name])
+def mix_of(name: str, split: str) -> tuple[tuple[str, int], ...]:
+    """Percent of every kind in a split of a set."""
+    return _TRAINING.get(name, MIX[name]) if split == "train" else MIX[name]
