@@ -68,6 +68,7 @@ def test_a_file_defines_a_protocol_and_leaves_the_rest_as_in_original(tmp_path):
         ('{"threshold": 0.3}', "no name"),
         ('{"name": "m", "treshold": 0.3}', "protocol with treshold: .* threshold"),
         ('{"name": "m", "threshold": 1.5}', "threshold 1.5: out of range"),
+        (f'{{"name": "m", "threshold": {10**400}}}', "threshold 1000.*a value like 0.5"),
         ('{"name": "m", "threshold": "0.3"}', "threshold '0.3': a value like 0.5"),
         ('{"name": "m", "resized": "masks"}', "resized 'masks': unknown; accepted are logits, probabilities"),
         ('{"name": "m", "metrics": ["AP"]}', "metrics AP"),

@@ -197,6 +197,14 @@ def needed(record: Mapping[str, Any], name: str, where: str) -> Any:
     return record[name]
 
 
+def as_float(value: Any) -> float | None:
+    """A number of JSON as a float; None for what is none, and for whole numbers that are too large for one."""
+    try:
+        return float(value) if type(value) in (int, float) else None
+    except OverflowError:
+        return None
+
+
 def as_count(value: Any, where: str) -> int:
     """A whole number from 1, also as text, which is what CSV has.
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from refseg.fields import parse_json, read_text
+from refseg.fields import as_float, parse_json, read_text
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 PRECISIONS = tuple(f"P@{threshold}" for threshold in THRESHOLDS)
@@ -173,8 +173,8 @@ def protocol_from_dict(given: Any) -> Protocol:
         default = "" if name == "name" else getattr(ORIGINAL, name)
         if isinstance(default, tuple) and isinstance(value, list) and all(isinstance(x, str) for x in value):
             values[name] = tuple(value)
-        elif isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool):
-            values[name] = float(value)
+        elif isinstance(default, float) and (number := as_float(value)) is not None:
+            values[name] = number
         elif type(value) is not type(default):
             raise ValueError(f"protocol field {name} {value!r}: a value like {default!r} is accepted")
     if values["name"] in PROTOCOLS and Protocol(**values) != PROTOCOLS[values["name"]]:

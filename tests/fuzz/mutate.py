@@ -83,7 +83,8 @@ def _number(random: Random, content: bytes) -> bytes:
     if not found:
         return _insert(random, content)
     start, end = random.choice(found).span()
-    return content[:start] + random.choice((b"0", b"-1", b"1e400", b"99999999999", b'"7"', b"0.5", b"")) + content[end:]
+    others = (b"0", b"-1", b"1e400", b"9" * 400, b"99999999999", b'"7"', b"0.5", b"")
+    return content[:start] + random.choice(others) + content[end:]
 
 
 _BYTEWISE = (_flip, _cut, _delete, _repeat, _move, _noise, _insert, _number)

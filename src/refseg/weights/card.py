@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from refseg.data.shapes import SETS
+from refseg.fields import as_float
 from refseg.protocols import STANDARD
 
 PACKAGE_LICENCE = "apache-2.0"  # of this package, and of weights that learned from its own drawings alone
@@ -47,7 +48,7 @@ def of_training(training: Mapping[str, Any]) -> list[Measured]:
     val = training.get("val")
     if not isinstance(val, dict):
         return []
-    scores = {name: float(val[name]) for name in STANDARD if isinstance(val.get(name), int | float)}
+    scores = {name: score for name in STANDARD if (score := as_float(val.get(name))) is not None}
     count = val.get("expressions")
     if not scores or type(count) is not int:
         return []

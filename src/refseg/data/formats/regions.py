@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,7 @@ from PIL import Image
 from refseg.data.formats.mask_pictures import CHOICE, Foreground, look_at_mask
 from refseg.data.formats.outlines import fill_outline
 from refseg.data.formats.rle import decode_rle, encode_rle, runs_of
-from refseg.fields import shown
+from refseg.fields import as_float, shown
 
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
@@ -129,22 +129,18 @@ def parse_segmentation(value: Any, where: str, box: Any = None, area: Any = None
 
 def _box(value: Any) -> Box | None:
     """A box in pixels; None where there is none or only a placeholder, a pixel at most."""
-    if not isinstance(value, list | tuple) or len(value) != 4 or not set(map(type, value)) <= _NUMBERS:
+    numbers = list(map(as_float, value)) if isinstance(value, list | tuple) else []
+    if len(numbers) != 4 or None in numbers:
         return None
-    try:
-        x, y, width, height = map(float, value)
-    except OverflowError:  # a whole number of hundreds of digits
-        return None
+    x, y, width, height = cast(list[float], numbers)
     finite = math.isfinite(x + y + width + height)
     return (x, y, width, height) if finite and width > 0 and height > 0 and width * height > 1 else None
 
 
 def _area(value: Any) -> float | None:
     """An area in pixels; None where there is none."""
-    try:
-        return float(value) if type(value) in _NUMBERS and value > 0 else None
-    except OverflowError:
-        return None
+    area = as_float(value)
+    return area if area is not None and area > 0 else None
 
 
 def _polygon(value: Any, where: str) -> np.ndarray:
