@@ -26,8 +26,9 @@ MIX: dict[str, tuple[tuple[str, int], ...]] = {
         ("negation", 8),
     ),
 }
-# Twice as much of the kind that a larger share seems to help: a model that saw 11 % of negations at the end has 56 % mIoU
-# on them, others that saw 7 % all the time 30 and 37 %. For ordinals and relations nothing showed; docs/training-log.md.
+# Twice as much of the kind that a larger share seems to help: a model that saw 11 % of negations at the end has 56 %
+# mIoU on them, others that saw 7 % all the time 30 and 37 %. For ordinals and relations nothing showed (see
+# docs/training-log.md).
 _TRAINING: dict[str, tuple[tuple[str, int], ...]] = {
     "refshapes": (
         ("attribute", 26),
