@@ -13,27 +13,23 @@ import argparse
 import json
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.side_by_side import ROOT, Version, machine, say, told
+from benchmarks.side_by_side import compared, in_process, machine, say, told
 
 from refseg.data.formats.rle import encode_rle
 
 _OPEN = """
 import json, sys, time
 from refseg.data.sets import open_data
-def most():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-before = most()
+before = most_memory()
 begun = time.process_time()
 found = open_data(sys.argv[1], 'train')
 seconds = time.process_time() - begun
-print(json.dumps([seconds, (most() - before) / 1024, sum(len(found.expressions(i)) for i in range(len(found)))]))
+print(json.dumps([seconds, (most_memory() - before) / 1024, sum(len(found.expressions(i)) for i in range(len(found)))]))
 """
 WORDS = ("left", "man", "red", "the", "second", "with", "dog", "bus", "striped", "near")
 
@@ -92,11 +88,7 @@ def coco(folder: Path, annotations: int, stream: random.Random) -> Path:
 
 def opened(checkout: Path, folder: Path) -> tuple[float, float, int]:
     """CPU seconds, MiB and expressions of a process that opens the training part of a data set."""
-    asked = [sys.executable, "-c", _OPEN, str(folder)]
-    done = subprocess.run(asked, capture_output=True, text=True, env={"PYTHONPATH": str(checkout / "src")})
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    seconds, memory, count = json.loads(done.stdout)
+    seconds, memory, count = in_process(checkout, _OPEN, folder)
     return seconds, memory, count
 
 
@@ -127,10 +119,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    versions = {"now": ROOT}
-    before = None if given.against is None else Version(given.against.resolve())
-    if before is not None:
-        versions = {"before": given.against.resolve(), **versions}
+    versions, against = compared(given.against)
     with tempfile.TemporaryDirectory() as root:
         for name in ("outlines", "codes", "pictures", "coco"):
             folder, stream = Path(root, name), random.Random(given.seed)
@@ -140,8 +129,8 @@ def main() -> None:
             else:
                 json_lines(folder, given.rows, stream, name)
             found = measure(name, folder, versions, given.times)
-            found |= {"benchmark": "opening", **machine(1, "cpu"), "seed": given.seed}
-            say(found | ({} if before is None else {"against": before.commit}), given.json)
+            found |= {"benchmark": "opening", **machine(1, "cpu"), "seed": given.seed, **against}
+            say(found, given.json)
 
 
 if __name__ == "__main__":

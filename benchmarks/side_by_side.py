@@ -68,6 +68,32 @@ def commit_of(checkout: Path) -> str:
     return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
+def compared(against: Path | None) -> tuple[dict[str, Path], dict[str, str]]:
+    """The checkouts that a benchmark compares, this one last, and what its lines say of the other's commit."""
+    if against is None:
+        return {"now": ROOT}, {}
+    other = against.resolve()
+    return {"before": other, "now": ROOT}, {"against": Version(other).commit}
+
+
+def in_process(checkout: Path, code: str, *given: object) -> Any:
+    """What a program prints as JSON that runs in a process of its own with a checkout's package.
+
+    It knows `most_memory`, which gives the most that its process has taken so far, in KiB (Linux).
+    """
+    asked = [sys.executable, "-c", _MOST_MEMORY + code, *map(str, given)]
+    done = subprocess.run(asked, capture_output=True, text=True, env={"PYTHONPATH": str(checkout / "src")})
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout)
+
+
+_MOST_MEMORY = """
+def most_memory():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+"""
+
+
 def in_turn(contestants: Mapping[str, Callable[[], object]], times: int, clock: str) -> dict[str, list[float]]:
     """Seconds of every contestant, who run one after another again and again; a first round is not counted."""
     now = CLOCKS[clock]

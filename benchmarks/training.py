@@ -10,13 +10,10 @@ counted, since they get their memory from the system.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.side_by_side import ROOT, Version, machine, say, told
+from benchmarks.side_by_side import compared, in_process, machine, say, told
 
 _RUN = """
 import contextlib, json, sys, time
@@ -59,21 +56,15 @@ for step in range(steps + WARM):
     optimiser.step()
     at.append(time.process_time())
     found.append([float(loss), *(b - a for a, b in zip(at, at[1:]))])
-most = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps([found[WARM:], most / 2**20]))
+print(json.dumps([found[WARM:], most_memory() / 2**20]))
 """
 PARTS = ("forward", "backward", "optimiser")
 
 
 def steps_of(checkout: Path, given: argparse.Namespace) -> tuple[list[list[float]], float]:
     """Loss and seconds of the parts of every step of a process, and its memory in GiB."""
-    told_it = [given.preset, given.images, given.steps, given.seed, given.threads]
-    asked = [sys.executable, "-c", _RUN, *map(str, told_it)]
-    done = subprocess.run(asked, capture_output=True, text=True, env={"PYTHONPATH": str(checkout / "src")})
-    if done.returncode:
-        raise SystemExit(done.stderr)
     found: list[list[float]]
-    found, memory = json.loads(done.stdout)
+    found, memory = in_process(checkout, _RUN, given.preset, given.images, given.steps, given.seed, given.threads)
     return found, memory
 
 
@@ -89,10 +80,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    versions, commit = {"now": ROOT}, None
-    if given.against is not None:
-        commit = Version(given.against.resolve()).commit
-        versions = {"before": given.against.resolve(), **versions}
+    versions, told_against = compared(given.against)
     found: dict[str, list[list[float]]] = {name: [] for name in versions}
     memory: dict[str, float] = {}
     for _ in range(given.times):
@@ -108,7 +96,7 @@ def main() -> None:
         rows.append(
             {"name": name, **told(whole[name], against), **parts, "losses": losses, "gib": round(memory[name], 1)}
         )
-    where = machine(given.threads, "cpu") | {"seed": given.seed} | ({} if commit is None else {"against": commit})
+    where = machine(given.threads, "cpu") | {"seed": given.seed} | told_against
     say({"benchmark": "training", "preset": given.preset, "images": given.images, "rows": rows, **where}, given.json)
 
 

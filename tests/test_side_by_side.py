@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.side_by_side import ROOT, Version, in_turn, told
+from benchmarks.side_by_side import ROOT, Version, compared, in_process, in_turn, told
 
 
 def test_a_version_is_that_of_its_checkout_and_leaves_ours_alone(tmp_path):
@@ -36,3 +36,17 @@ def test_contestants_run_in_turn_and_the_first_round_does_not_count():
     assert order == ["a", "b"] * 4 and {name: len(each) for name, each in seconds.items()} == {"a": 3, "b": 3}
     found = told([1.0, 2.0, 4.0], [4.0, 4.0])
     assert found == {"median": 2.0, "least": 1.0, "most": 4.0, "times_faster": 2.0}
+
+
+def test_a_program_runs_with_the_package_of_a_checkout():
+    code = "import json, sys, refseg; print(json.dumps([refseg.__file__, sys.argv[1:], most_memory()]))"
+    file, given, memory = in_process(ROOT, code, 3, "x")
+    assert Path(file).parent == ROOT / "src/refseg" and given == ["3", "x"] and memory > 1000
+    with pytest.raises(SystemExit, match="ZeroDivisionError"):
+        in_process(ROOT, "1 / 0")
+
+
+def test_this_checkout_is_compared_with_another_or_alone():
+    assert compared(None) == ({"now": ROOT}, {})
+    versions, against = compared(ROOT)
+    assert list(versions) == ["before", "now"] and against == {"against": Version(ROOT).commit}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +64,28 @@ def inference() -> str:
     return "\n\n".join(parts)
 
 
+def sourced(name: str, head: Sequence[str], rows_of: Callable[[dict[str, Any]], Sequence[Sequence[str]]]) -> str:
+    """A table of all that a benchmark printed, and where its numbers come from."""
+    printed = lines(name)
+    rows = [row for found in printed for row in rows_of(found)]
+    return "\n\n".join([table(head, rows), *dict.fromkeys(map(where, printed))])
+
+
 def expressions() -> str:
     """Several expressions about one image, a row a method and number."""
-    rows, told = [], {}
-    for found in lines("expressions"):
-        for count, row in found["expressions"].items():
-            before = [f"{row['before']['median']:.2f}"] if "before" in row else []
-            rows.append([
-                found["preset"], count, *before, f"{row['now']['median']:.2f}", f"{row['floor']:.3f}",
-                f"{row['share']:.3f}", f"{row['share'] / row['floor']:.3f}",
-            ])  # fmt: skip
-        told[where(found)] = None
+
+    def rows(found: dict[str, Any]) -> list[list[str]]:
+        return [
+            [
+                found["preset"], count, *([f"{row['before']['median']:.2f}"] if "before" in row else []),
+                f"{row['now']['median']:.2f}", f"{row['floor']:.3f}", f"{row['share']:.3f}",
+                f"{row['share'] / row['floor']:.3f}",
+            ]
+            for count, row in found["expressions"].items()
+        ]  # fmt: skip
+
     head = ["preset", "expressions", "s before", "s now", "floor", "share", "share / floor"]
-    return "\n\n".join([table(head, rows), *told])
+    return sourced("expressions", head, rows)
 
 
 def agreement() -> str:
@@ -93,58 +102,59 @@ def agreement() -> str:
 
 def opening() -> str:
     """What opening large data sets costs, a row a data set."""
-    rows, told = [], {}
-    for found in lines("opening"):
+
+    def rows(found: dict[str, Any]) -> list[list[str]]:
         before, now = found["rows"]
-        rows.append([
+        return [[
             found["data"], f"{found['expressions']:,}", f"{before['median']:.1f}", f"{now['median']:.1f}",
             f"{now['times_faster']:.2f}", str(before["mib"]), str(now["mib"]),
-        ])  # fmt: skip
-        told[where(found)] = None
+        ]]  # fmt: skip
+
     head = ["data", "sentences", "s before", "s now", "times faster", "MiB before", "MiB now"]
-    return "\n\n".join([table(head, rows), *told])
+    return sourced("opening", head, rows)
 
 
 def loading() -> str:
-    """What feeding a training costs."""
-    (found,) = lines("loading")
-    rows = [
-        [
-            NAMES.get(row["name"], row["name"]).format(**found),
-            f"{1000 * row['median']:.1f}",
-            f"{row['photos_a_second']}",
+    """What feeding a training costs, a row a version."""
+
+    def rows(found: dict[str, Any]) -> list[list[str]]:
+        return [
+            [NAMES[row["name"]].format(**found), f"{1000 * row['median']:.1f}", f"{row['photos_a_second']}"]
+            for row in found["rows"]
         ]
-        for row in found["rows"]
-    ]
-    return "\n\n".join([table([f"photos at {found['side']} px", "ms a photo", "photos a second"], rows), where(found)])
+
+    side = lines("loading")[0]["side"]
+    return sourced("loading", [f"photos at {side} px", "ms a photo", "photos a second"], rows)
 
 
 def evaluating() -> str:
     """What of an evaluation is not the model."""
-    rows, told = [], {}
-    for found in lines("evaluating"):
-        share = found["outside"]
-        rows.append([
+
+    def rows(found: dict[str, Any]) -> list[list[str]]:
+        share = {name: f"{100 * value:.1f}" for name, value in found["outside"].items()}
+        return [[
             found["model"], f"{found['images']:,}", f"{found['expressions']:,}", f"{found['seconds']['median']:.1f}",
-            f"{100 * share['median']:.1f} % ({100 * share['least']:.1f} to {100 * share['most']:.1f})",
-        ])  # fmt: skip
-        told[where(found)] = None
-    return "\n\n".join([table(["model", "scenes", "sentences", "s", "outside the network"], rows), *told])
+            f"{share['median']} % ({share['least']} to {share['most']})",
+        ]]  # fmt: skip
+
+    return sourced("evaluating", ["model", "scenes", "sentences", "s", "outside the network"], rows)
 
 
 def training() -> str:
     """What a step of training costs, a row a version."""
-    rows, told = [], {}
-    for found in lines("training"):
-        for row in found["rows"]:
-            rows.append([
-                f"{found['preset']}, {found['images']} images, {NAMES.get(row['name'], row['name']).format(**found)}",
+
+    def rows(found: dict[str, Any]) -> list[list[str]]:
+        return [
+            [
+                f"{found['preset']}, {found['images']} images, {NAMES[row['name']].format(**found)}",
                 *(f"{row[part]:.1f}" for part in ("forward", "backward", "optimiser", "median")),
                 f"{row.get('times_faster', 1.0):.2f}", f"{row['gib']}",
-            ])  # fmt: skip
-        told[where(found)] = None
+            ]
+            for row in found["rows"]
+        ]  # fmt: skip
+
     head = ["step", "forward", "backward", "optimiser", "s together", "times faster", "GiB"]
-    return "\n\n".join([table(head, rows), *told])
+    return sourced("training", head, rows)
 
 
 def scale() -> str:

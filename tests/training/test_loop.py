@@ -426,3 +426,10 @@ def test_sentences_that_are_cut_are_said_before_training(run, tmp_path):
     with pytest.warns(UserWarning, match=r"(\d+) of \1 sentences are longer than the 3 tokens this preset reads"):
         short = replace(run.preset, input=replace(run.preset.input, max_tokens=3))
         train(replace(run, preset=short, data=(str(folder),), steps=1))
+
+
+def test_what_trains_on_a_cpu_has_its_form_for_learning(run, monkeypatch):
+    learning = []
+    monkeypatch.setattr("refseg.training.engine.let_learn", learning.append)
+    train(run)
+    assert len(learning) == 1

@@ -137,13 +137,17 @@ class WindowSelfAttention(nn.Module):
         offset = at[:, :, None] - at[:, None, :] + window - 1  # (2, S, S)
         self.register_buffer("relative_position_index", offset[0] * (2 * window - 1) + offset[1], persistent=False)
 
+    def joined(self) -> tuple[Tensor, Tensor]:
+        """Weights (3C, C) and biases (3C) of one product for query, key and value, which read the same pixels."""
+        parts = (self.query, self.key, self.value)
+        return torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+
     def project(self, x: Tensor, size: Size, padding: tuple[int, int]) -> Tensor:
         """(B, P, C) on a grid of `size` to query, key and value on one with more rows and columns: (B, H', W', 3C).
 
         What is added is zero, and its projection the bias: only the pixels that are there are multiplied.
         """
-        parts = (self.query, self.key, self.value)  # one product for the three, which read the same pixels
-        weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+        weight, bias = self.joined()
         product = getattr(self.query, "product", F.linear)  # a layer that learns may have another way
         if not any(padding):
             return product(x, weight, bias).unflatten(1, size)

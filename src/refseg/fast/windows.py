@@ -29,7 +29,7 @@ class ReadyBlock(nn.Module):
         attention = cast(WindowSelfAttention, block.attention["self"])
         self.heads, self.window, self.shift = attention.heads, block.window, block.shift
         self.layernorm_before, self.layernorm_after = block.layernorm_before, block.layernorm_after
-        self.project = ready_linear(_joined(attention), precision)
+        self.project = ready_linear(linear_of(*attention.joined()), precision)
         self.out = ready_linear(cast(nn.Linear, block.attention["output"].dense), precision)
         self.expand = ready_linear(block.intermediate.dense, precision)
         self.contract = ready_linear(block.output.dense, precision)
@@ -79,9 +79,3 @@ def window_order(size: Size, window: int, shift: int) -> tuple[Tensor, Tensor]:
     back = torch.empty(pixels + 1, dtype=torch.long)
     back[into] = torch.arange(len(into))
     return into, back[:pixels]
-
-
-def _joined(attention: WindowSelfAttention) -> nn.Linear:
-    """One Linear for query, key and value."""
-    parts = (attention.query, attention.key, attention.value)
-    return linear_of(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))

@@ -199,7 +199,9 @@ def score_answers(
     scores, images, trimmed, started = Scores(protocol=protocol), 0, 0, time.perf_counter()
     for batch in asked:
         for question, masks in zip(batch, answers(batch), strict=True):
-            for pair in judge(question, masks, config, protocol) if masks is not None else ():
+            if masks is None:
+                continue
+            for pair in judge(question, masks, config, protocol):
                 scores.add(pair)
             if judged is not None:
                 judged(question)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from rectangles import SIZE, box, filled
+from refseg.data.formats import coco
 from refseg.data.formats.coco import read_coco, read_instances
 from refseg.data.sets import open_data, splits_of
 
@@ -182,6 +183,18 @@ def test_malformed_segmentations_are_named(tmp_path, text, message):
     instances.write_text(instances.read_text().replace('"HERE"', text))
     with pytest.raises(ValueError, match=message):
         read_coco(instances, path)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_file_is_parsed_once_however_it_is_written(tmp_path, indent, monkeypatch):
+    root(tmp_path)
+    instances = tmp_path / "instances.json"
+    instances.write_text(json.dumps(INSTANCES, indent=indent))
+    parsed, parse = [], coco.parse_json
+    monkeypatch.setattr(coco, "parse_json", lambda text, where: parsed.append(where) or parse(text, where))
+    found = read_instances(instances).annotations
+    assert parsed == [str(instances)]
+    assert found["10"].segmentation("here") == INSTANCES["annotations"][0]["segmentation"]
 
 
 def test_a_file_that_is_no_json_says_where(tmp_path):

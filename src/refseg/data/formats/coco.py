@@ -82,8 +82,9 @@ class Annotation(NamedTuple):
 
 
 _AS_TEXT = "\x7f"  # stands before numbers that are not parsed yet; no file of masks has a text that begins so
-# In JSON a quoted name before a colon is a field's, whatever the strings hold: their quotes are escaped.
-_OUTLINES = re.compile(r'("segmentation"\s*+:\s*+)(\[[\d\s.,eE+\-\[\]]*\])')
+# In JSON a quoted name before a colon is a field's, whatever the strings hold: their quotes are escaped. Numbers on
+# several lines are left, since no string of JSON may hold a line's end.
+_OUTLINES = re.compile(r'("segmentation"\s*+:\s*+)(\[[\d .,eE+\-\[\]]*\])')
 
 
 def _content(path: Path) -> Any:
